@@ -1,0 +1,57 @@
+// Generating text and scoring text through a session.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "kvlab/runtime/sampler.h"
+#include "kvlab/runtime/session.h"
+
+namespace kvlab {
+
+struct GenerateOptions {
+  int64_t new_tokens = 1;             ///< at most, per row
+  SamplerConfig sampler;
+  std::vector<int32_t> stop_tokens;   ///< a row ends after one of them; it is part of the result
+  OverflowPolicy overflow = OverflowPolicy::error;
+  /// Called after each step with every token that came out, in row order.
+  std::function<void(int row, int32_t token)> on_token;
+};
+
+enum class StopReason { length, stop_token, context };
+const char* stop_reason_name(StopReason reason);
+
+/// What came out, and how long it took. N new tokens cost one prefill and N-1 decode steps.
+struct GenerateResult {
+  std::vector<std::vector<int32_t>> tokens;  ///< new ones, per row
+  std::vector<StopReason> stopped;
+  int64_t ttft_ns = 0;             ///< request start to the first token of the last row
+  std::vector<int64_t> token_ns;   ///< gap of each decode step
+  WorkCounters work;
+  int64_t payload = 0;             ///< live K and V at the end, in bytes
+  MemoryUsage cache, scratch;      ///< live and peak, of the cache and of attention
+
+  int64_t generated() const;
+  int64_t decode_ns() const;
+};
+
+/// Feeds `prompts` (one per row, none empty) and generates. The session must be fresh or reset. With
+/// overflow `error` a text that could outgrow the session's length is refused before it starts; with
+/// `stop` the row ends there. Throws UserError, CapacityError or InterruptedError.
+GenerateResult generate(Session& session, const std::vector<std::vector<int32_t>>& prompts,
+                        const GenerateOptions& options);
+
+/// Feeds given texts (one per row) in chunks of the session's chunk size and hands the logits after
+/// every token to `sink`: teacher forcing. The session must be fresh or reset.
+void teacher_force(Session& session, const std::vector<std::vector<int32_t>>& texts,
+                   const LogitsSink& sink);
+
+/// Negative log-likelihood (natural log) of token i+1 given tokens 0..i; entry i, size n-1.
+std::vector<double> score(Session& session, const std::vector<int32_t>& tokens);
+
+/// -log softmax(logits)[token], computed in double.
+double negative_log_likelihood(std::span<const float> logits, int32_t token);
+
+}  // namespace kvlab

@@ -1,0 +1,79 @@
+// The folder that a run leaves behind, and what it says about the machine.
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "kvlab/runtime/config_node.h"
+#include "kvlab/runtime/registry.h"
+#include "kvlab/runtime/report_document.h"
+
+namespace kvlab {
+
+enum class RunStatus { running, ok, failed, interrupted };
+const char* run_status_name(RunStatus status);
+
+/// One number of `summary.json`.
+struct Metric {
+  std::string arm;
+  std::string metric;
+  double value = 0;
+  std::string unit;
+  int64_t n = 0;
+  double ci_low = 0, ci_high = 0;  ///< NaN where there is no interval
+  BetterDirection direction = BetterDirection::none;
+  std::vector<std::pair<std::string, std::string>> group;  ///< e.g. prompt_length=4
+};
+
+/// Writes `text` to `path` so that a reader sees the old file or the whole new one: a temporary
+/// name, fsync, rename. Throws UserError naming the path where the disk does not take it.
+void write_file_atomically(const std::string& path, std::string_view text);
+
+/// `runs/<experiment>/<UTC stamp>-<8 hex of the resolved config>/`. Files appear under their names
+/// only when they are complete; `run.json` says `running` until `finish`.
+class RunFolder {
+ public:
+  /// Creates the folder and writes config/ and run.json. `where` is the parent, usually "runs".
+  RunFolder(const std::string& where, const std::string& experiment, const ConfigNode& resolved,
+            const std::string& input_text, const std::vector<std::string>& overrides,
+            const std::vector<std::string>& argv, uint64_t seed);
+  /// Marks a run that was not finished as failed.
+  ~RunFolder();
+  RunFolder(const RunFolder&) = delete;
+  RunFolder& operator=(const RunFolder&) = delete;
+
+  const std::string& path() const { return path_; }
+  std::string file(const std::string& name) const { return path_ + "/" + name; }
+
+  /// Appends one JSON line to `samples.jsonl` and flushes it to the disk.
+  void add_sample(const std::string& json_line);
+
+  void write_environment(const std::vector<ReportFact>& facts);
+  void write_summary(const std::vector<Metric>& metrics, const std::vector<ReportCheck>& checks);
+  void finish(RunStatus status, int exit_code, const std::string& message = "");
+
+ private:
+  void write_run_file(RunStatus status, int exit_code, const std::string& message);
+
+  std::string path_;
+  std::string experiment_;
+  std::vector<std::string> argv_;
+  uint64_t seed_;
+  std::string started_;
+  bool finished_ = false;
+};
+
+/// Facts that a reader needs to judge figures: kvlab version, git state, build type, compiler,
+/// LibTorch, CPU model and instruction sets, threads, memory, load, plugins.
+std::vector<ReportFact> describe_environment(const Registry& registry);
+
+/// 64-bit FNV-1a of a text, as 16 hex digits.
+std::string hash_text(std::string_view text);
+
+/// The hash of a file's size, first and last mebibyte: enough to tell weights apart.
+std::string fingerprint_file(const std::string& path);
+
+}  // namespace kvlab

@@ -1,0 +1,121 @@
+// What a report says about the machine and the build.
+#include <fmt/format.h>
+#include <sys/utsname.h>
+#include <torch/headeronly/version.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "kvlab/runtime/process.h"
+#include "kvlab/runtime/run_folder.h"
+#include "kvlab/runtime/session.h"
+
+namespace kvlab {
+
+namespace {
+
+std::string first_line_with(const char* path, const std::string& key) {
+  std::ifstream file(path);
+  std::string line;
+  while (std::getline(file, line)) {
+    if (!line.starts_with(key)) continue;
+    const size_t colon = line.find(':');
+    const size_t begin = line.find_first_not_of(" \t", colon + 1);
+    return begin == std::string::npos ? "" : line.substr(begin);
+  }
+  return "unknown";
+}
+
+// The instruction sets that matter to these kernels.
+std::string instruction_sets() {
+  std::istringstream flags(first_line_with("/proc/cpuinfo", "flags"));
+  std::string found, flag;
+  while (flags >> flag) {
+    for (const char* known : {"sse4_2", "avx2", "fma", "f16c", "avx512f", "avx512bw",
+                              "avx512_vnni", "avx512_bf16", "amx_bf16"}) {
+      if (flag == known) found += (found.empty() ? "" : " ") + flag;
+    }
+  }
+  return found.empty() ? "unknown" : found;
+}
+
+// Output of a fixed command; empty where it fails.
+std::string output_of(const char* command) {
+  FILE* pipe = popen(command, "r");
+  if (pipe == nullptr) return "";
+  std::string text;
+  char buffer[256];
+  while (std::fgets(buffer, sizeof buffer, pipe) != nullptr) text += buffer;
+  const int status = pclose(pipe);
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  return status == 0 ? text : "";
+}
+
+std::string git_state() {
+  const std::string commit =
+      output_of("git -C \"" KVLAB_SOURCE_DIR "\" rev-parse --short=12 HEAD 2>/dev/null");
+  if (commit.empty()) return "not a git checkout";
+  const std::string changed =
+      output_of("git -C \"" KVLAB_SOURCE_DIR "\" status --porcelain 2>/dev/null | head -n 1");
+  return commit + (changed.empty() ? "" : " with uncommitted changes");
+}
+
+template <typename Entry>
+std::string names_of(const std::vector<Entry>& entries) {
+  std::string names;
+  for (const Entry& entry : entries) names += (names.empty() ? "" : ", ") + entry.info.name;
+  return names;
+}
+
+}  // namespace
+
+std::vector<ReportFact> describe_environment(const Registry& registry) {
+  utsname system{};
+  uname(&system);
+  double load[3] = {0, 0, 0};
+  (void)getloadavg(load, 3);
+  return {
+      {"kvlab", KVLAB_VERSION},
+      {"source", git_state()},
+      {"build type", KVLAB_BUILD_TYPE},
+#ifdef __clang__
+      {"compiler", "clang " __clang_version__},
+#else
+      {"compiler", "g++ " __VERSION__},
+#endif
+      {"LibTorch", TORCH_VERSION},
+      {"system", fmt::format("{} {} {}", system.sysname, system.release, system.machine)},
+      {"CPU", first_line_with("/proc/cpuinfo", "model name")},
+      {"instruction sets", instruction_sets()},
+      {"hardware threads", std::to_string(std::thread::hardware_concurrency())},
+      {"threads used", std::to_string(threads())},
+      {"memory available", fmt::format("{:.1f} GB", static_cast<double>(available_memory()) / 1e9)},
+      {"load (1, 5, 15 min)", fmt::format("{:.2f} {:.2f} {:.2f}", load[0], load[1], load[2])},
+      {"caches", names_of(registry.caches())},
+      {"attention", names_of(registry.attentions())},
+      {"positions", names_of(registry.positions())},
+  };
+}
+
+std::string fingerprint_file(const std::string& path) {
+  constexpr std::streamoff kEnd = 1 << 20;
+  std::ifstream file(path, std::ios::binary | std::ios::ate);
+  if (!file) return "unreadable";
+  const std::streamoff size = file.tellg();
+  std::string bytes = std::to_string(size);
+  const auto append = [&](std::streamoff from, std::streamoff count) {
+    std::string part(static_cast<size_t>(count), '\0');
+    file.seekg(from);
+    file.read(part.data(), count);
+    bytes += part;
+  };
+  append(0, std::min(size, kEnd));
+  append(std::max<std::streamoff>(0, size - kEnd), std::min(size, kEnd));
+  return hash_text(bytes);
+}
+
+}  // namespace kvlab

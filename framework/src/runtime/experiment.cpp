@@ -1,0 +1,117 @@
+#include "kvlab/runtime/experiment.h"
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "kvlab/core/error.h"
+#include "kvlab/runtime/process.h"
+#include "kvlab/runtime/report_terminal.h"
+#include "kvlab/runtime/report_writer.h"
+
+namespace kvlab {
+
+namespace {
+
+std::string read_text(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+// Quoted for a shell where it needs to be.
+std::string shell_word(const std::string& word) {
+  const bool plain = !word.empty() && word.find_first_not_of(
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./:,@%") ==
+      std::string::npos;
+  if (plain) return word;
+  std::string quoted = "'";
+  for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
+}
+
+std::string command_line(const std::vector<std::string>& argv) {
+  std::string text;
+  for (const std::string& word : argv) text += (text.empty() ? "" : " ") + shell_word(word);
+  return text;
+}
+
+void complete_report(ReportDocument& report, const ExperimentConfig& config,
+                     const RunOptions& options, std::vector<ReportFact> environment) {
+  report.experiment = config.kind;
+  report.question = config.question;
+  if (report.title.empty()) report.title = config.title;
+  if (config.primary_metric) report.primary_metric = *config.primary_metric;
+  report.command = command_line(options.argv);
+  environment.push_back({"peak resident memory",
+                         detail::concat(peak_resident_bytes() / 1000000, " MB (whole process)")});
+  report.environment.insert(report.environment.end(), environment.begin(), environment.end());
+  for (const char* name : {"run.json", "env.json", "samples.jsonl", "summary.json",
+                           "config/input.yaml", "config/resolved.yaml"}) {
+    report.raw_files.push_back({name, std::string("../") + name});
+  }
+}
+
+// The first table, as the terminal shows it.
+void print_summary(const ReportDocument& report, std::ostream& out) {
+  for (const ReportSection& section : report.sections) {
+    for (const ReportTable& table : section.tables) {
+      out << "\n" << terminal_table(table) << "\n";
+      for (const std::string& sentence : report.conclusions) out << sentence << "\n";
+      return;
+    }
+  }
+  for (const std::string& sentence : report.conclusions) out << sentence << "\n";
+}
+
+}  // namespace
+
+LoadedExperiment load_experiment(const std::string& path, const std::vector<std::string>& overrides,
+                                 const Registry& registry) {
+  const ConfigNode root = load_config_file(path, overrides);
+  LoadedExperiment loaded{parse_experiment(root), read_text(path), nullptr};
+  const ConfigNode* kind = root.find("experiment");
+  const ExperimentEntry& entry =
+      registry.experiment(loaded.config.kind, kind == nullptr ? "" : kind->where());
+  loaded.experiment = entry.create(loaded.config, registry);
+  loaded.config.reader.finish();
+  return loaded;
+}
+
+int run_experiment(LoadedExperiment& loaded, const Registry& registry, const RunOptions& options,
+                   std::ostream& out, std::ostream& log) {
+  RunFolder folder(options.runs_folder, loaded.config.kind, loaded.config.root, loaded.input_text,
+                   options.overrides, options.argv, loaded.experiment->seed());
+  RunContext context{registry, folder, out, log};
+  try {
+    ExperimentResult result = loaded.experiment->run(context);
+    std::vector<ReportFact> environment = describe_environment(registry);
+    folder.write_environment(environment);
+    folder.write_summary(result.metrics, result.report.checks);
+    complete_report(result.report, loaded.config, options, std::move(environment));
+    const WrittenReport report =
+        write_report(result.report, folder.file("report"),
+                     {options.renderer_python, options.renderer_script});
+    for (const std::string& warning : report.warnings) log << warning << "\n";
+    print_summary(result.report, out);
+    const bool stopped = interrupted();
+    const int code = stopped ? 130 : result.passed ? 0 : 1;
+    folder.finish(stopped         ? RunStatus::interrupted
+                  : result.passed ? RunStatus::ok
+                                  : RunStatus::failed,
+                  code);
+    out << "\nReport: " << report.html << "\n";
+    return code;
+  } catch (const InterruptedError& error) {
+    folder.finish(RunStatus::interrupted, 130, error.what());
+    log << error.what() << "\nPartial results: " << folder.path() << "\n";
+    return 130;
+  } catch (const std::exception& error) {
+    folder.finish(RunStatus::failed, 1, error.what());
+    log << error.what() << "\nThe run failed; what there is: " << folder.path() << "\n";
+    return 1;
+  }
+}
+
+}  // namespace kvlab

@@ -1,0 +1,122 @@
+#include "kvlab/runtime/registry.h"
+
+#include "kvlab/core/error.h"
+
+namespace kvlab {
+
+namespace {
+
+template <typename Entry>
+void add_entry(std::vector<Entry>& table, Entry entry, const std::string& origin,
+               const char* kind) {
+  if (entry.info.name.empty()) {
+    throw PluginError(detail::concat("[registry.add] a ", kind, " from ", origin, " has no name"));
+  }
+  for (const Entry& other : table) {
+    if (other.info.name == entry.info.name) {
+      throw PluginError(detail::concat("[registry.add] ", kind, " '", entry.info.name, "' from ",
+                                       origin, " is taken by ", other.origin,
+                                       "; give one of them another name"));
+    }
+  }
+  if (!entry.create) {
+    throw PluginError(detail::concat("[registry.add] ", kind, " '", entry.info.name, "' from ",
+                                     origin, " has no create function"));
+  }
+  entry.origin = origin;
+  table.push_back(std::move(entry));
+}
+
+template <typename Entry>
+const Entry& find_entry(const std::vector<Entry>& table, std::string_view name,
+                        std::string_view where, const char* kind) {
+  std::vector<std::string> known;
+  for (const Entry& entry : table) {
+    if (entry.info.name == name) return entry;
+    known.push_back(entry.info.name);
+  }
+  throw MissingError(detail::concat(where, where.empty() ? "" : ": ", "[registry.", kind, "] no ",
+                                    kind, " is named '", name, "'.", suggestion(name, known)));
+}
+
+}  // namespace
+
+void Registry::add(CacheEntry entry) {
+  if (!entry.traits || !entry.estimate) {
+    throw PluginError(detail::concat("[registry.add] cache '", entry.info.name, "' from ", origin_,
+                                     " lacks its traits or estimate function"));
+  }
+  add_entry(caches_, std::move(entry), origin_, "cache");
+}
+
+void Registry::add(AttentionEntry entry) {
+  add_entry(attentions_, std::move(entry), origin_, "attention");
+}
+
+void Registry::add(PositionEntry entry) {
+  add_entry(positions_, std::move(entry), origin_, "position");
+}
+
+void Registry::add(ExperimentEntry entry) {
+  add_entry(experiments_, std::move(entry), origin_, "experiment");
+}
+
+const CacheEntry& Registry::cache(std::string_view name, std::string_view where) const {
+  return find_entry(caches_, name, where, "cache");
+}
+
+const AttentionEntry& Registry::attention(std::string_view name, std::string_view where) const {
+  return find_entry(attentions_, name, where, "attention");
+}
+
+const PositionEntry& Registry::position(std::string_view name, std::string_view where) const {
+  return find_entry(positions_, name, where, "position");
+}
+
+const ExperimentEntry& Registry::experiment(std::string_view name, std::string_view where) const {
+  return find_entry(experiments_, name, where, "experiment");
+}
+
+CacheTraits Registry::cache_traits(const ComponentSpec& spec, const CacheShape& shape) const {
+  const CacheEntry& entry = cache(spec.type, spec.where);
+  const Options options = resolve_options(entry.info, spec, "cache");
+  return entry.traits({options, shape, *this});
+}
+
+MemoryUsage Registry::estimate_cache(const ComponentSpec& spec, const CacheShape& shape,
+                                     const StepSequence& sequence) const {
+  const CacheEntry& entry = cache(spec.type, spec.where);
+  const Options options = resolve_options(entry.info, spec, "cache");
+  return entry.estimate({options, shape, *this}, sequence);
+}
+
+std::unique_ptr<KVCache> Registry::make_cache(const ComponentSpec& spec, const CacheShape& shape,
+                                              StorageArena& arena) const {
+  const CacheEntry& entry = cache(spec.type, spec.where);
+  const Options options = resolve_options(entry.info, spec, "cache");
+  return entry.create({options, shape, *this}, arena);
+}
+
+AttentionTraits Registry::attention_traits(const ComponentSpec& spec) const {
+  const AttentionEntry& entry = attention(spec.type, spec.where);
+  return entry.traits(resolve_options(entry.info, spec, "attention"));
+}
+
+std::unique_ptr<Attention> Registry::make_attention(const ComponentSpec& spec) const {
+  const AttentionEntry& entry = attention(spec.type, spec.where);
+  return entry.create(resolve_options(entry.info, spec, "attention"));
+}
+
+PositionTraits Registry::position_traits(const ComponentSpec& spec,
+                                         const PositionShape& shape) const {
+  const PositionEntry& entry = position(spec.type, spec.where);
+  return entry.traits(resolve_options(entry.info, spec, "position"), shape);
+}
+
+std::unique_ptr<PositionEncoding> Registry::make_position(const ComponentSpec& spec,
+                                                          const PositionShape& shape) const {
+  const PositionEntry& entry = position(spec.type, spec.where);
+  return entry.create(resolve_options(entry.info, spec, "position"), shape);
+}
+
+}  // namespace kvlab

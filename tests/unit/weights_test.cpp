@@ -1,0 +1,183 @@
+// Shapes, bytes and seeded initialisation of a decoder's weights.
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/equal.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "kvlab/core/error.h"
+#include "kvlab/model/weights.h"
+
+namespace kvlab {
+namespace {
+
+ModelConfig gpt2_shape() {
+  ModelConfig config;
+  config.vocabulary = 50;
+  config.context = 12;
+  config.d_model = 16;
+  config.layers = 2;
+  config.n_heads = 4;
+  config.n_kv_heads = 4;
+  config.head_dim = 4;
+  config.d_mlp = 64;
+  config.position.type = "learned";
+  return config;
+}
+
+ModelConfig llama_shape() {
+  ModelConfig config = gpt2_shape();
+  config.n_kv_heads = 2;
+  config.d_mlp = 40;
+  config.norm = NormType::rmsnorm;
+  config.mlp = MlpType::swiglu;
+  config.qkv_bias = config.output_bias = config.mlp_bias = false;
+  config.tied_head = false;
+  config.position.type = "rope";
+  return config;
+}
+
+std::string refusal(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const UserError& error) {
+    return error.what();
+  }
+  return "nothing was refused";
+}
+
+TEST(Weights, ValidConfigsPassAndEveryImpossibleValueIsNamed) {
+  EXPECT_NO_THROW(gpt2_shape().validate());
+  EXPECT_NO_THROW(llama_shape().validate());
+  struct Case {
+    const char* message;
+    std::function<void(ModelConfig&)> change;
+  };
+  const std::vector<Case> cases = {
+      {"vocabulary: got 0, wanted at least 1", [](ModelConfig& c) { c.vocabulary = 0; }},
+      {"context: got -1, wanted at least 1", [](ModelConfig& c) { c.context = -1; }},
+      {"d_model: got 0", [](ModelConfig& c) { c.d_model = 0; }},
+      {"layers: got 0", [](ModelConfig& c) { c.layers = 0; }},
+      {"layers: got 2000, wanted at most", [](ModelConfig& c) { c.layers = 2000; }},
+      {"n_heads: got 0", [](ModelConfig& c) { c.n_heads = 0; }},
+      {"n_kv_heads: got 0", [](ModelConfig& c) { c.n_kv_heads = 0; }},
+      {"head_dim: got 0", [](ModelConfig& c) { c.head_dim = 0; }},
+      {"d_mlp: got 0", [](ModelConfig& c) { c.d_mlp = 0; }},
+      {"vocabulary: got 1099511627776, wanted at most",
+       [](ModelConfig& c) { c.vocabulary = int64_t{1} << 40; }},
+      {"n_heads * head_dim: got", [](ModelConfig& c) { c.head_dim = int64_t{1} << 24; }},
+      {"n_kv_heads: got 8, wanted at most 4", [](ModelConfig& c) { c.n_kv_heads = 8; }},
+      {"multiple of n_kv_heads, got 4 and 3", [](ModelConfig& c) { c.n_kv_heads = 3; }},
+      {"norm_epsilon must be a positive number, got 0",
+       [](ModelConfig& c) { c.norm_epsilon = 0; }},
+      {"window: got -1", [](ModelConfig& c) { c.window = -1; }},
+      {"position names no encoding", [](ModelConfig& c) { c.position.type = ""; }},
+      {"head_dim must be even, got 5",
+       [](ModelConfig& c) {
+         c.position.type = "rope";
+         c.head_dim = 5;
+       }},
+      {"stop token 50 is outside the vocabulary of 50",
+       [](ModelConfig& c) { c.stop_tokens = {50}; }},
+      {"stop token -1 is outside", [](ModelConfig& c) { c.stop_tokens = {-1}; }},
+  };
+  for (const Case& item : cases) {
+    ModelConfig config = gpt2_shape();
+    item.change(config);
+    const std::string message = refusal([&] { config.validate(); });
+    EXPECT_NE(message.find(item.message), std::string::npos)
+        << message << "; wanted " << item.message;
+  }
+}
+
+TEST(Weights, CountsTheParametersOfKnownModels) {
+  ModelConfig gpt2 = gpt2_shape();
+  gpt2.vocabulary = 50257;
+  gpt2.context = 1024;
+  gpt2.d_model = 768;
+  gpt2.layers = 12;
+  gpt2.n_heads = gpt2.n_kv_heads = 12;
+  gpt2.head_dim = 64;
+  gpt2.d_mlp = 3072;
+  EXPECT_EQ(gpt2.parameters(), 124'439'808);
+  ModelConfig smollm = llama_shape();
+  smollm.vocabulary = 49152;
+  smollm.d_model = 576;
+  smollm.layers = 30;
+  smollm.n_heads = 9;
+  smollm.n_kv_heads = 3;
+  smollm.head_dim = 64;
+  smollm.d_mlp = 1536;
+  smollm.tied_head = true;
+  EXPECT_EQ(smollm.parameters(), 134'515'008);
+}
+
+TEST(Weights, BytesOfRandomWeightsAreFourPerParameter) {
+  for (const ModelConfig& config : {gpt2_shape(), llama_shape()}) {
+    const DecoderWeights weights = random_weights(config, 1);
+    EXPECT_NO_THROW(weights.validate(config));
+    EXPECT_EQ(weights.bytes(), 4 * config.parameters());
+  }
+}
+
+TEST(Weights, CastKeepsTiesAndHalvesBytes) {
+  const ModelConfig config = gpt2_shape();
+  DecoderWeights weights = random_weights(config, 1);
+  ASSERT_TRUE(weights.head.is_same(weights.token_embedding));
+  weights.cast(at::kBFloat16);
+  EXPECT_TRUE(weights.head.is_same(weights.token_embedding));
+  EXPECT_EQ(weights.layers[1].qkv_bias.scalar_type(), at::kBFloat16);
+  EXPECT_EQ(weights.bytes(), 2 * config.parameters());
+  EXPECT_NO_THROW(weights.validate(config));
+}
+
+TEST(Weights, ValidateNamesTheTensorThatDoesNotFit) {
+  const ModelConfig config = gpt2_shape();
+  const auto message = [&](const std::function<void(DecoderWeights&)>& change) {
+    DecoderWeights weights = random_weights(config, 1);
+    change(weights);
+    return refusal([&] { weights.validate(config); });
+  };
+  EXPECT_EQ(message([](DecoderWeights& w) { w.layers[1].up = at::empty({3, 16}); }),
+            "[model.weights] layer 1 up has shape [3, 16], wanted [64, 16]");
+  EXPECT_EQ(message([](DecoderWeights& w) { w.layers[0].qkv_bias = at::Tensor(); }),
+            "[model.weights] layer 0 qkv_bias is missing, wanted shape [48]");
+  EXPECT_EQ(message([](DecoderWeights& w) { w.layers.pop_back(); }),
+            "[model.weights] layers: got 1, wanted exactly 2");
+  EXPECT_EQ(message([](DecoderWeights& w) { w.position_table = at::Tensor(); }),
+            "[model.weights] position_table is missing, wanted shape [12, 16]");
+  EXPECT_NE(message([](DecoderWeights& w) { w.head = w.head.clone(); }).find("ties them"),
+            std::string::npos);
+  EXPECT_NE(message([](DecoderWeights& w) { w.final_norm = w.final_norm.to(at::kBFloat16); })
+                .find("final_norm is BFloat16 where the token embedding is Float"),
+            std::string::npos);
+  EXPECT_NE(message([](DecoderWeights& w) { w.layers[0].down = at::empty({64, 16}).t(); })
+                .find("layer 0 down is not contiguous"),
+            std::string::npos);
+  DecoderWeights weights = random_weights(config, 1);
+  ModelConfig rope = config;
+  rope.position.type = "rope";
+  EXPECT_EQ(refusal([&] { weights.validate(rope); }),
+            "[model.weights] position_table is there, but the model's shape has none");
+}
+
+TEST(Weights, SameSeedSameWeightsAndAnotherSeedOthers) {
+  const DecoderWeights a = random_weights(llama_shape(), 5);
+  const DecoderWeights b = random_weights(llama_shape(), 5);
+  const DecoderWeights c = random_weights(llama_shape(), 6);
+  EXPECT_TRUE(at::equal(a.head, b.head));
+  EXPECT_FALSE(at::equal(a.head, c.head));
+}
+
+TEST(Weights, RandomWeightsLeaveTheGlobalGeneratorAlone) {
+  const auto& global = at::detail::getDefaultCPUGenerator();
+  const at::Tensor before = global.get_state();
+  random_weights(gpt2_shape(), 5);
+  EXPECT_TRUE(at::equal(before, global.get_state()));
+}
+
+GOLDEN_PLACEHOLDER
+}  // namespace
+}  // namespace kvlab
