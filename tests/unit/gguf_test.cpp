@@ -55,24 +55,24 @@ at::Tensor read_one(uint32_t type, const std::vector<uint64_t>& sizes, const std
 
 TEST(Gguf, ReadsMetadataOfEveryType) {
   const TemporaryFolder folder;
-  const GgufFile file(folder.write(
-      "m.gguf", GgufWriter()
-                    .pair("u8", 0, raw(uint8_t{200}))
-                    .pair("i8", 1, raw(int8_t{-3}))
-                    .pair("u16", 2, raw(uint16_t{65535}))
-                    .pair("i16", 3, raw(int16_t{7}))
-                    .u32("u32", 4'000'000'000U)
-                    .pair("i32", 5, raw(int32_t{-9}))
-                    .f32("f32", 0.25F)
-                    .pair("yes", kBool, "\1")
-                    .text("text", "h\xc3\xa9")
-                    .texts("texts", {"a b", ""})
-                    .i32s("i32s", {3, -4})
-                    .pair("u64", 10, raw(std::numeric_limits<uint64_t>::max()))
-                    .pair("i64", 11, raw(int64_t{1} << 40))
-                    .pair("f64", 12, raw(1e300))
-                    .f32("nan", std::numeric_limits<float>::quiet_NaN())
-                    .bytes()));
+  const GgufFile file(
+      folder.write("m.gguf", GgufWriter()
+                                 .pair("u8", 0, raw(uint8_t{200}))
+                                 .pair("i8", 1, raw(int8_t{-3}))
+                                 .pair("u16", 2, raw(uint16_t{65535}))
+                                 .pair("i16", 3, raw(int16_t{7}))
+                                 .u32("u32", 4'000'000'000U)
+                                 .pair("i32", 5, raw(int32_t{-9}))
+                                 .f32("f32", 0.25F)
+                                 .pair("yes", kBool, "\1")
+                                 .text("text", "h\xc3\xa9")
+                                 .texts("texts", {"a b", ""})
+                                 .i32s("i32s", {3, -4})
+                                 .pair("u64", 10, raw(std::numeric_limits<uint64_t>::max()))
+                                 .pair("i64", 11, raw(int64_t{1} << 40))
+                                 .pair("f64", 12, raw(1e300))
+                                 .f32("nan", std::numeric_limits<float>::quiet_NaN())
+                                 .bytes()));
   EXPECT_EQ(file.version(), 3U);
   EXPECT_EQ(file.keys().size(), 15U);
   EXPECT_EQ(file.integer("u8"), 200);
@@ -90,8 +90,8 @@ TEST(Gguf, ReadsMetadataOfEveryType) {
   EXPECT_FALSE(file.has("absent"));
   EXPECT_EQ(file.integer("absent"), std::nullopt);
   EXPECT_EQ(file.texts("absent"), std::nullopt);
-  EXPECT_THROW(file.integer("i32"), UserError);   // negative
-  EXPECT_THROW(file.integer("u64"), UserError);   // beyond 63 bits
+  EXPECT_THROW(file.integer("i32"), UserError);  // negative
+  EXPECT_THROW(file.integer("u64"), UserError);  // beyond 63 bits
   EXPECT_THROW(file.integer("f32"), UserError);
   EXPECT_THROW(file.integer("i32s"), UserError);
   EXPECT_THROW(file.number("nan"), UserError);
@@ -187,7 +187,8 @@ std::vector<Malformed> malformed_files() {
   const uint64_t huge = uint64_t{1} << 62;
   return {
       {"empty file", "", "starts with the letters GGUF"},
-      {"wrong magic", with([](GgufWriter& w) { w.magic = "GGML"; }), "starts with the letters GGUF"},
+      {"wrong magic", with([](GgufWriter& w) { w.magic = "GGML"; }),
+       "starts with the letters GGUF"},
       {"no version", "GGUF\3", "ends inside the version"},
       {"version one", with([](GgufWriter& w) { w.version = 1; }), "this file has version 1"},
       {"version four", with([](GgufWriter& w) { w.version = 4; }), "this file has version 4"},
@@ -198,13 +199,19 @@ std::vector<Malformed> malformed_files() {
        "metadata pairs, more than"},
       {"too many tensors", with([](GgufWriter& w) { w.tensor_count = uint64_t{1} << 60; }),
        "tensors, more than"},
-      {"one pair too few bytes", with([](GgufWriter& w) { w.u32("k", 1); w.pair_count = 2; }),
+      {"one pair too few bytes", with([](GgufWriter& w) {
+         w.u32("k", 1);
+         w.pair_count = 2;
+       }),
        "metadata pairs, more than"},
       {"key longer than the file",
        std::string("GGUF") + raw(3U) + raw(uint64_t{0}) + raw(uint64_t{1}) + raw(huge) +
            std::string(8, 'k'),
        "ends inside a metadata key"},
-      {"empty key", with([](GgufWriter& w) { w.u32("", 1); w.u32("k", 1); }),
+      {"empty key", with([](GgufWriter& w) {
+         w.u32("", 1);
+         w.u32("k", 1);
+       }),
        "metadata key has 1 to 65535 bytes, got 0"},
       {"key of 65536 bytes", with([](GgufWriter& w) { w.u32(std::string(65536, 'k'), 1); }),
        "metadata key has 1 to 65535 bytes, got 65536"},
@@ -231,8 +238,7 @@ std::vector<Malformed> malformed_files() {
        "power of two, got 0"},
       {"alignment as text", with([](GgufWriter& w) { w.text("general.alignment", "32"); }),
        "must be of type uint32"},
-      {"alignment beyond the file",
-       with([](GgufWriter& w) {
+      {"alignment beyond the file", with([](GgufWriter& w) {
          w.u32("general.alignment", 1U << 31);
          w.table_row("t", {1}, kF32, 0);
        }),
@@ -259,18 +265,14 @@ std::vector<Malformed> malformed_files() {
       {"no data", with([](GgufWriter& w) { w.table_row("t", {1}, kF32, 0); }),
        "but the file holds 0 bytes"},
       {"tensor twice",
-       with([](GgufWriter& w) {
-         w.tensor("t", {1}, kF32, "1234").tensor("t", {1}, kF32, "1234");
-       }),
+       with([](GgufWriter& w) { w.tensor("t", {1}, kF32, "1234").tensor("t", {1}, kF32, "1234"); }),
        "tensor 't' stands twice"},
-      {"overlap",
-       with([](GgufWriter& w) {
+      {"overlap", with([](GgufWriter& w) {
          w.table_row("a", {9}, kF32, 0).table_row("b", {1}, kF32, 32);
          w.data = std::string(64, '\0');
        }),
        "tensor 'b' overlaps tensor 'a'"},
-      {"shared data",
-       with([](GgufWriter& w) {
+      {"shared data", with([](GgufWriter& w) {
          w.table_row("a", {1}, kF32, 0).table_row("b", {1}, kF32, 0);
          w.data = std::string(64, '\0');
        }),

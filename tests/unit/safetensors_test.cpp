@@ -65,10 +65,11 @@ TEST(Safetensors, ReadsShapesValuesAndMetadata) {
 
 TEST(Safetensors, WidensHalfPrecisionAndKeepsOrWidensBfloat16) {
   const TemporaryFolder folder;
-  const std::string bytes = SafetensorsWriter()
-                                .add("half", "F16", {2}, raw(c10::Half(1.5F)) + raw(c10::Half(-2.0F)))
-                                .add("brain", "BF16", {}, raw(c10::BFloat16(0.25F)))
-                                .bytes();
+  const std::string bytes =
+      SafetensorsWriter()
+          .add("half", "F16", {2}, raw(c10::Half(1.5F)) + raw(c10::Half(-2.0F)))
+          .add("brain", "BF16", {}, raw(c10::BFloat16(0.25F)))
+          .bytes();
   const SafetensorsFile file(folder.write("m.safetensors", bytes));
   const at::Tensor half = file.tensor("half");
   EXPECT_EQ(half.scalar_type(), at::kFloat);
@@ -165,8 +166,7 @@ std::vector<Malformed> malformed_files() {
       {"overlong UTF-8", header("{\"\xc0\x80\":" + good + "}"), "not valid UTF-8 JSON"},
       {"lone surrogate", header("{\"\\ud800\":" + good + "}"), "not valid UTF-8 JSON"},
       {"deep nesting", header("{\"a\":[[[[]]]]}"), "nests deeper than 3"},
-      {"tensor twice", header("{\"a\":" + good + ",\"a\":" + good + "}"),
-       "key 'a' stands twice"},
+      {"tensor twice", header("{\"a\":" + good + ",\"a\":" + good + "}"), "key 'a' stands twice"},
       {"tensor twice by escape", header("{\"a\":" + good + ",\"\\u0061\":" + good + "}"),
        "key 'a' stands twice"},
       {"dtype twice",
@@ -202,24 +202,30 @@ std::vector<Malformed> malformed_files() {
       {"end is null", one("\"F32\"", "[1]", "[0,null]", 4), "end in data_offsets is no whole"},
       {"end before begin", one("\"F32\"", "[1]", "[4,0]", 4), "begins at 4 after its end 0"},
       {"end beyond the file", one("\"F32\"", "[2]", "[0,8]", 4), "ends at 8, but the file holds 4"},
-      {"too few bytes", one("\"F32\"", "[2]", "[0,4]", 4), "take 8 bytes, but data_offsets spans 4"},
-      {"too many bytes", one("\"F32\"", "[1]", "[0,8]", 8), "take 4 bytes, but data_offsets spans 8"},
-      {"hole at the start", one("\"F32\"", "[1]", "[4,8]", 8), "bytes 0 to 4 before tensor 'a' are a hole"},
+      {"too few bytes", one("\"F32\"", "[2]", "[0,4]", 4),
+       "take 8 bytes, but data_offsets spans 4"},
+      {"too many bytes", one("\"F32\"", "[1]", "[0,8]", 8),
+       "take 4 bytes, but data_offsets spans 8"},
+      {"hole at the start", one("\"F32\"", "[1]", "[4,8]", 8),
+       "bytes 0 to 4 before tensor 'a' are a hole"},
       {"hole between",
-       safetensors("{\"a\":" + entry("\"F32\"", "[1]", "[0,4]") + ",\"b\":" +
-                       entry("\"F32\"", "[1]", "[8,12]") + "}",
+       safetensors("{\"a\":" + entry("\"F32\"", "[1]", "[0,4]") +
+                       ",\"b\":" + entry("\"F32\"", "[1]", "[8,12]") + "}",
                    std::string(12, '\0')),
        "bytes 4 to 8 before tensor 'b' are a hole"},
       {"overlap",
-       safetensors("{\"a\":" + entry("\"F32\"", "[2]", "[0,8]") + ",\"b\":" +
-                       entry("\"F32\"", "[2]", "[4,12]") + "}",
+       safetensors("{\"a\":" + entry("\"F32\"", "[2]", "[0,8]") +
+                       ",\"b\":" + entry("\"F32\"", "[2]", "[4,12]") + "}",
                    std::string(12, '\0')),
        "tensor 'b' begins at 4 and overlaps"},
-      {"shared bytes",
-       header("{\"a\":" + good + ",\"b\":" + good + "}"), "tensor 'b' begins at 0 and overlaps"},
-      {"bytes after the last tensor", one("\"F32\"", "[1]", "[0,4]", 5), "end at byte 4 of the data, but the file holds 5"},
-      {"data without tensors", safetensors("{}", "x"), "end at byte 0 of the data, but the file holds 1"},
-      {"metadata is text", safetensors("{\"__metadata__\":\"x\"}", ""), "__metadata__ is no object"},
+      {"shared bytes", header("{\"a\":" + good + ",\"b\":" + good + "}"),
+       "tensor 'b' begins at 0 and overlaps"},
+      {"bytes after the last tensor", one("\"F32\"", "[1]", "[0,4]", 5),
+       "end at byte 4 of the data, but the file holds 5"},
+      {"data without tensors", safetensors("{}", "x"),
+       "end at byte 0 of the data, but the file holds 1"},
+      {"metadata is text", safetensors("{\"__metadata__\":\"x\"}", ""),
+       "__metadata__ is no object"},
       {"metadata holds a number", safetensors("{\"__metadata__\":{\"x\":1}}", ""),
        "__metadata__ holds text only, but 'x' is a number"},
       {"metadata twice", safetensors("{\"__metadata__\":{},\"__metadata__\":{}}", ""),

@@ -70,8 +70,7 @@ TEST(Weights, ValidConfigsPassAndEveryImpossibleValueIsNamed) {
       {"n_heads * head_dim: got", [](ModelConfig& c) { c.head_dim = int64_t{1} << 24; }},
       {"n_kv_heads: got 8, wanted at most 4", [](ModelConfig& c) { c.n_kv_heads = 8; }},
       {"multiple of n_kv_heads, got 4 and 3", [](ModelConfig& c) { c.n_kv_heads = 3; }},
-      {"norm_epsilon must be a positive number, got 0",
-       [](ModelConfig& c) { c.norm_epsilon = 0; }},
+      {"norm_epsilon must be a positive number, got 0", [](ModelConfig& c) { c.norm_epsilon = 0; }},
       {"window: got -1", [](ModelConfig& c) { c.window = -1; }},
       {"position names no encoding", [](ModelConfig& c) { c.position.type = ""; }},
       {"head_dim must be even, got 5",
@@ -140,7 +139,9 @@ TEST(Weights, ValidateNamesTheTensorThatDoesNotFit) {
     change(weights);
     return refusal([&] { weights.validate(config); });
   };
-  EXPECT_EQ(message([](DecoderWeights& w) { w.layers[1].up = at::empty({3, 16}); }),
+  EXPECT_EQ(message([](DecoderWeights& w) {
+              w.layers[1].up = at::empty({3, 16});
+            }),
             "[model.weights] layer 1 up has shape [3, 16], wanted [64, 16]");
   EXPECT_EQ(message([](DecoderWeights& w) { w.layers[0].qkv_bias = at::Tensor(); }),
             "[model.weights] layer 0 qkv_bias is missing, wanted shape [48]");
@@ -150,11 +151,13 @@ TEST(Weights, ValidateNamesTheTensorThatDoesNotFit) {
             "[model.weights] position_table is missing, wanted shape [12, 16]");
   EXPECT_NE(message([](DecoderWeights& w) { w.head = w.head.clone(); }).find("ties them"),
             std::string::npos);
-  EXPECT_NE(message([](DecoderWeights& w) { w.final_norm = w.final_norm.to(at::kBFloat16); })
-                .find("final_norm is BFloat16 where the token embedding is Float"),
+  EXPECT_NE(message([](DecoderWeights& w) {
+              w.final_norm = w.final_norm.to(at::kBFloat16);
+            }).find("final_norm is BFloat16 where the token embedding is Float"),
             std::string::npos);
-  EXPECT_NE(message([](DecoderWeights& w) { w.layers[0].down = at::empty({64, 16}).t(); })
-                .find("layer 0 down is not contiguous"),
+  EXPECT_NE(message([](DecoderWeights& w) {
+              w.layers[0].down = at::empty({64, 16}).t();
+            }).find("layer 0 down is not contiguous"),
             std::string::npos);
   DecoderWeights weights = random_weights(config, 1);
   ModelConfig rope = config;
@@ -178,6 +181,45 @@ TEST(Weights, RandomWeightsLeaveTheGlobalGeneratorAlone) {
   EXPECT_TRUE(at::equal(before, global.get_state()));
 }
 
-GOLDEN_PLACEHOLDER
+// Values of LibTorch's own embedding and linear modules, built in the documented order after
+// manual_seed(123). The normal draws may differ in the last bit between instruction sets.
+TEST(Weights, RandomWeightsAreThoseOfLibTorchModules) {
+  ModelConfig config = llama_shape();
+  config.position.type = "learned";
+  config.output_bias = config.mlp_bias = true;
+  const DecoderWeights weights = random_weights(config, 123);
+  weights.validate(config);
+  const auto expect_value = [](const char* name, const at::Tensor& tensor, int64_t index,
+                               float wanted) {
+    ASSERT_LT(index, tensor.numel());
+    EXPECT_NEAR(tensor.const_data_ptr<float>()[index], wanted, 2e-6F) << name << " at " << index;
+  };
+  expect_value("token_embedding", weights.token_embedding, 0, 0.337370187F);
+  expect_value("token_embedding", weights.token_embedding, 799, 0.0174714718F);
+  expect_value("position_table", weights.position_table, 0, 1.3715024F);
+  expect_value("position_table", weights.position_table, 191, -0.612140536F);
+  const LayerWeights& first = weights.layers[0];
+  expect_value("q", first.qkv, 0, 0.2372621F);
+  expect_value("q", first.qkv, 255, -0.116008133F);
+  expect_value("k", first.qkv, 256, -0.0322860479F);
+  expect_value("k", first.qkv, 383, 0.186855316F);
+  expect_value("v", first.qkv, 384, 0.186429948F);
+  expect_value("v", first.qkv, 511, 0.0132088661F);
+  expect_value("output", first.output, 0, 0.0899937749F);
+  expect_value("output_bias", first.output_bias, 15, 0.0962927938F);
+  expect_value("gate", first.up, 0, 0.118924916F);
+  expect_value("gate bias", first.up_bias, 0, 0.00710204244F);
+  expect_value("up", first.up, 640, -0.176689446F);
+  expect_value("up bias", first.up_bias, 40, 0.161370039F);
+  expect_value("down", first.down, 0, -0.128852308F);
+  expect_value("down_bias", first.down_bias, 15, 0.135181487F);
+  const LayerWeights& second = weights.layers[1];
+  expect_value("second q", second.qkv, 0, 0.0114938319F);
+  expect_value("second down_bias", second.down_bias, 0, -0.0891141966F);
+  expect_value("head", weights.head, 0, -0.159024894F);
+  expect_value("head", weights.head, 799, 0.131904066F);
+  EXPECT_EQ(first.attention_norm.const_data_ptr<float>()[3], 1.0F);
+}
+
 }  // namespace
 }  // namespace kvlab

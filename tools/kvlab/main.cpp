@@ -1,21 +1,105 @@
+// kvlab: the command line of the laboratory.
 #include <iostream>
-#include "kvlab/runtime/generator.h"
+#include <memory>
+
+#include "command_describe.h"
+#include "command_doctor.h"
+#include "command_generate.h"
+#include "command_list.h"
+#include "command_memory.h"
+#include "command_report.h"
+#include "command_run.h"
+#include "command_score.h"
+#include "command_tokenize.h"
+#include "command_validate.h"
+#include "exit_code.h"
+#include "kvlab/core/component.h"
+#include "kvlab/core/error.h"
 #include "kvlab/runtime/process.h"
-using namespace kvlab;
-int main(int argc, char** argv) {
+#include "model_options.h"
+
+namespace kvlab {
+
+namespace {
+
+constexpr const char* kDescription =
+    "kvlab " KVLAB_VERSION ", a laboratory for KV caches in GPT-style decoders";
+
+constexpr const char* kExamples = R"(Examples:
+  kvlab generate --model smollm2_135m --prompt "Once upon a time" --new-tokens 32
+  kvlab generate --model smollm2_135m --ids 1,2,3 --new-tokens 8 --cache paged:block_size=16 --json
+  kvlab score --model smollm2_135m --text "Once upon a time" --chunk 1
+  kvlab memory --model smollm2_135m --length 512,2048 --batch 1,8 --fit 8GB
+  kvlab describe paged
+  kvlab run configs/experiments/generation.yaml measure.repeats=3
+
+Exit codes: 0 ok, 1 a run failed, 2 wrong usage or config, 4 a model, file or plugin is missing,
+130 interrupted (partial results are kept). Results go to stdout, messages to stderr.)";
+
+void add_commands(CLI::App& app, Invocation& invocation) {
+  add_generate_command(app, invocation);
+  add_score_command(app, invocation);
+  add_tokenize_command(app, invocation);
+  add_memory_command(app, invocation);
+  add_list_command(app, invocation);
+  add_describe_command(app, invocation);
+  add_validate_command(app, invocation);
+  add_run_command(app, invocation);
+  add_report_command(app, invocation);
+  add_doctor_command(app, invocation);
+}
+
+// The parser only says that a word was not expected.
+void check_command_name(const CLI::App& app, const std::string& word) {
+  if (word.empty() || word.front() == '-') return;
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands(nullptr)) names.push_back(command->get_name());
+  for (const std::string& name : names) {
+    if (name == word) return;
+  }
+  throw UserError(detail::concat("[command_line] '", word, "' is no command.",
+                                 suggestion(word, names)));
+}
+
+int run_command_line(int argc, char** argv) {
+  Invocation invocation;
+  invocation.argv.assign(argv, argv + argc);
+  CLI::App app(kDescription, "kvlab");
+  app.footer(kExamples);
+  app.set_version_flag("--version", std::string("kvlab ") + KVLAB_VERSION);
+  app.require_subcommand(0, 1);
+  add_commands(app, invocation);
+  if (argc > 1) check_command_name(app, argv[1]);
   try {
-  prepare_process(); set_threads(2);
-  Registry registry; register_builtin_plugins(registry);
-  Model model = load_model(model_source_from_argument(argv[1]), at::kFloat, at::kFloat);
-  SessionOptions options; options.cache = parse_component_spec(argv[3]);
-  if (argc > 4) options.attention.type = argv[4];
-  options.max_length = 512;
-  Session session(model, registry, options);
-  GenerateOptions g; g.new_tokens = 64;
-  auto ids = model.tokenizer->encode(argv[2]);
-  auto result = generate(session, {ids}, g);
-  std::cout << model.tokenizer->decode(result.tokens[0]) << "\n";
-  for (auto t : result.tokens[0]) std::cout << t << ' ';
-  std::cout << "\nttft " << result.ttft_ns / 1e6 << " ms, tpot " << double(result.decode_ns()) / result.token_ns.size() / 1e6 << " ms; storage " << result.cache.peak_total << " payload " << result.payload << "\n";
-  } catch (const std::exception& e) { std::cerr << e.what() << "\n"; return 1; }
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const bool asked = error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success);
+    app.exit(error, std::cout, std::cerr);
+    return asked ? kExitOk : kExitUsage;
+  }
+  if (!invocation.run) {
+    std::cerr << app.help();
+    return kExitUsage;
+  }
+  return invocation.run();
+}
+
+}  // namespace
+
+}  // namespace kvlab
+
+int main(int argc, char** argv) {
+  int code = kvlab::kExitFailed;
+  try {
+    kvlab::prepare_process();
+    kvlab::set_threads(kvlab::hardware_threads());
+    code = kvlab::run_command_line(argc, argv);
+  } catch (...) {
+    code = kvlab::report_exception(std::cerr);
+  }
+  if (!std::cout.flush() && code == kvlab::kExitOk) {
+    std::cerr << "kvlab: [command_line] standard output cannot be written\n";
+    code = kvlab::kExitFailed;
+  }
+  return code;
 }

@@ -14,12 +14,17 @@ int64_t default_blocks(const CacheShape& shape, int64_t block_size) {
   return shape.rows * ((shape.max_length + block_size - 1) / block_size);
 }
 
+int64_t checked_block_size(int64_t block_size) {
+  KVLAB_CHECK_GE(block_size, 1, "[cache.block_store] block_size");
+  return block_size;
+}
+
 }  // namespace
 
 BlockStore::BlockStore(const CacheShape& shape, int64_t block_size, int64_t max_blocks,
                        StorageArena& arena)
     : shape_(shape),
-      block_size_(block_size),
+      block_size_(checked_block_size(block_size)),
       blocks_per_row_((shape.max_length + block_size - 1) / block_size),
       arena_(arena),
       pool_(max_blocks > 0 ? max_blocks : default_blocks(shape, block_size), arena.metadata()),

@@ -103,15 +103,22 @@ DenseKV KVView::dense(int64_t slice, const PositionEncoding& position,
     std::fill(next, positions + (head + 1) * longest, kNoPosition);
   }
 
-  const at::ScalarType type = runs.empty() ? at::kFloat : runs.front().keys.type;
+  const at::ScalarType key_type = runs.empty() ? at::kFloat : runs.front().keys.type;
+  const at::ScalarType value_type = runs.empty() ? at::kFloat : runs.front().values.type;
+  for (const KVSegment& run : runs) {
+    KVLAB_INVARIANT(run.keys.type == key_type && run.values.type == value_type,
+                    "[cache.view.dense] the segments of a row must have one element type");
+  }
   if (runs.size() == 1 && uniform_ && rotated) {
     kv.keys = borrow(runs.front().keys, num_kv_heads_, longest, key_dim_);
     kv.values = borrow(runs.front().values, num_kv_heads_, longest, value_dim_);
     return kv;
   }
-  kv.keys = scratch.allocate({num_kv_heads_, longest, key_dim_}, type, MemoryKind::scratch);
-  kv.values = scratch.allocate({num_kv_heads_, longest, value_dim_}, type, MemoryKind::scratch);
-  const auto size = static_cast<int64_t>(c10::elementSize(type));
+  kv.keys = scratch.allocate({num_kv_heads_, longest, key_dim_}, key_type, MemoryKind::scratch);
+  kv.values =
+      scratch.allocate({num_kv_heads_, longest, value_dim_}, value_type, MemoryKind::scratch);
+  const int64_t key_bytes = key_dim_ * static_cast<int64_t>(c10::elementSize(key_type));
+  const int64_t value_bytes = value_dim_ * static_cast<int64_t>(c10::elementSize(value_type));
   char* keys = static_cast<char*>(kv.keys.mutable_data_ptr());
   char* values = static_cast<char*>(kv.values.mutable_data_ptr());
   for (int64_t head = 0; head < num_kv_heads_; ++head) {
@@ -120,30 +127,33 @@ DenseKV KVView::dense(int64_t slice, const PositionEncoding& position,
       if (head < run.head_begin || head >= run.head_end) continue;
       const int64_t local = head - run.head_begin;
       kv.gathered_bytes +=
-          gather_head(run.keys, local, run.count, key_dim_, keys + entry * key_dim_ * size);
+          gather_head(run.keys, local, run.count, key_dim_, keys + entry * key_bytes);
       kv.gathered_bytes +=
-          gather_head(run.values, local, run.count, value_dim_, values + entry * value_dim_ * size);
+          gather_head(run.values, local, run.count, value_dim_, values + entry * value_bytes);
       entry += run.count;
     }
     // Short heads end in zeros: masked, but 0 * NaN would spoil the sum.
     const auto missing = static_cast<size_t>((head + 1) * longest - entry);
-    std::memset(keys + entry * key_dim_ * size, 0, missing * static_cast<size_t>(key_dim_ * size));
-    std::memset(values + entry * value_dim_ * size, 0,
-                missing * static_cast<size_t>(value_dim_ * size));
+    std::memset(keys + entry * key_bytes, 0, missing * static_cast<size_t>(key_bytes));
+    std::memset(values + entry * value_bytes, 0, missing * static_cast<size_t>(value_bytes));
   }
   if (!rotated && longest > 0) {
     KVLAB_INVARIANT(!kv.padded, "[cache.view.dense] keys kept before position need the same "
                                 "number of entries in every head");
+    // Heads may hold different positions; where all agree they are rotated together.
     at::Tensor rotary = at::empty({longest}, at::kLong);
-    int64_t* next = rotary.mutable_data_ptr<int64_t>();
-    for (const KVSegment& run : runs) {
-      if (run.head_begin > 0) continue;
-      for (int64_t entry = 0; entry < run.count; ++entry) {
-        *next++ = run.position(entry) + run.rotary_shift;
+    for (int64_t head = 0; head < position_heads; ++head) {
+      int64_t* next = rotary.mutable_data_ptr<int64_t>();
+      for (const KVSegment& run : runs) {
+        if (head < run.head_begin || head >= run.head_end) continue;
+        for (int64_t entry = 0; entry < run.count; ++entry) {
+          *next++ = run.position(entry) + run.rotary_shift;
+        }
       }
+      at::Tensor by_token =
+          kv.keys.narrow(0, head, uniform_ ? num_kv_heads_ : 1).transpose(0, 1);
+      position.rotate(by_token, rotary);
     }
-    at::Tensor by_token = kv.keys.transpose(0, 1);
-    position.rotate(by_token, rotary);
   }
   return kv;
 }

@@ -103,15 +103,15 @@ void RowwiseCache::begin_step(const StepPlan& plan) {
     check_row(slice.row, "begin_step");
     KVLAB_CHECK_EQ(slice.first_position, length(slice.row), "[cache.", name(),
                    ".begin_step] first position of row ", slice.row, " (its length)");
-    const int64_t allowed =
-        traits_.keeps_nothing ? shape_.max_length : shape_.max_step_tokens;
-    KVLAB_CHECK_LE(slice.count, allowed, "[cache.", name(), ".begin_step] tokens of row ",
-                   slice.row, " in one step (max_step_tokens)");
     if (slice.end_position() > shape_.max_length) {
       throw CapacityError(detail::concat(
           "[cache.", name(), ".begin_step] row ", slice.row, " is full: length ",
           slice.first_position, ", capacity ", shape_.max_length, ", requested ", slice.count));
     }
+    const int64_t allowed =
+        traits_.keeps_nothing ? shape_.max_length : shape_.max_step_tokens;
+    KVLAB_CHECK_LE(slice.count, allowed, "[cache.", name(), ".begin_step] tokens of row ",
+                   slice.row, " in one step (max_step_tokens)");
   }
   reserve(plan);
   plan_ = &plan;
@@ -166,6 +166,8 @@ int64_t RowwiseCache::length(int row) const {
 void RowwiseCache::inspect(int layer, int row, KVView& view) const {
   check_row(row, "inspect");
   check_outside_step("inspect");
+  KVLAB_CHECK(layer >= 0 && layer < shape_.layers, "[cache.", name(), ".inspect] layer ", layer,
+              " does not exist: ", shape_.layers, " layers");
   view.begin(shape_.kv_heads, shape_.key_dim, shape_.value_dim);
   view.begin_slice();
   segments(layer, row, length(row), view);

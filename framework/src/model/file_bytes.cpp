@@ -46,7 +46,8 @@ void refuse_pickle(std::string_view operation, const std::string& path,
     return;
   }
   detail::throw_user(detail::concat(
-      "[", operation, "] ", path, " is ", zip ? "a zip archive (PyTorch or TorchScript)" : "a pickle",
+      "[", operation, "] ", path, " is ",
+      zip ? "a zip archive (PyTorch or TorchScript)" : "a pickle",
       ", which may run code when it is read and is never opened; convert it to safetensors"));
 }
 

@@ -104,7 +104,8 @@ std::optional<double> GgufFile::number(std::string_view key) const {
 std::optional<bool> GgufFile::boolean(std::string_view key) const {
   const Value* value = find(key);
   if (value == nullptr) return std::nullopt;
-  if (value->type != static_cast<uint32_t>(ValueType::boolean)) wrong_type(key, *value, "a boolean");
+  if (value->type != static_cast<uint32_t>(ValueType::boolean))
+    wrong_type(key, *value, "a boolean");
   return file_.bytes()[value->offset] != 0;
 }
 

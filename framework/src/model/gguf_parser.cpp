@@ -12,8 +12,8 @@
 namespace kvlab {
 
 using gguf::ValueType;
-using model_file::multiply;
 using model_file::in_quotes;
+using model_file::multiply;
 
 namespace gguf {
 
@@ -47,7 +47,7 @@ constexpr uint64_t kLongestTensorName = 64;
 constexpr uint32_t kMostDimensions = 4;
 constexpr int kDeepestArray = 4;
 constexpr uint64_t kDefaultAlignment = 32;
-constexpr uint64_t kLeastPairBytes = 8 + 1 + 4 + 1;           // key, value type, value
+constexpr uint64_t kLeastPairBytes = 8 + 1 + 4 + 1;            // key, value type, value
 constexpr uint64_t kLeastTensorBytes = 8 + 1 + 4 + 8 + 4 + 8;  // name, one size, type, offset
 
 }  // namespace
@@ -85,8 +85,8 @@ void GgufFile::Parser::parse() {
   file_.version_ = read<uint32_t>("the version");
   KVLAB_CHECK((file_.version_ & 0xffff) != 0, where(),
               "the file is big-endian; convert it to little-endian");
-  KVLAB_CHECK(file_.version_ == 2 || file_.version_ == 3, where(), "GGUF versions 2 and 3 are read, ",
-              "this file has version ", file_.version_);
+  KVLAB_CHECK(file_.version_ == 2 || file_.version_ == 3, where(),
+              "GGUF versions 2 and 3 are read, ", "this file has version ", file_.version_);
   const auto tensors = read<uint64_t>("the number of tensors");
   const auto pairs = read<uint64_t>("the number of metadata pairs");
   KVLAB_CHECK(pairs <= remaining() / kLeastPairBytes, where(), "the file claims ", pairs,
@@ -209,25 +209,23 @@ void GgufFile::Parser::place_tensors(std::vector<std::pair<std::string, GgufTens
                                      uint64_t alignment) {
   // Cannot overflow: the position is inside the file and the alignment has 32 bits.
   const uint64_t data_start = (position_ + alignment - 1) / alignment * alignment;
-  KVLAB_CHECK(table.empty() || data_start <= bytes_.size(), where(),
-              "the file ends at ", bytes_.size(), ", before its tensor data, which starts at ",
-              data_start);
+  KVLAB_CHECK(table.empty() || data_start <= bytes_.size(), where(), "the file ends at ",
+              bytes_.size(), ", before its tensor data, which starts at ", data_start);
   const uint64_t data_bytes = table.empty() ? 0 : bytes_.size() - data_start;
   std::vector<const GgufTensorInfo*> order;
   std::map<const GgufTensorInfo*, std::string> names;
   for (auto& [name, info] : table) {
     KVLAB_CHECK(info.begin <= data_bytes && info.bytes <= data_bytes - info.begin, where(),
-                "tensor ", in_quotes(name), " spans ", info.bytes, " bytes from offset ", info.begin,
-                ", but the file holds ", data_bytes, " bytes of tensor data");
+                "tensor ", in_quotes(name), " spans ", info.bytes, " bytes from offset ",
+                info.begin, ", but the file holds ", data_bytes, " bytes of tensor data");
     info.begin += data_start;
     const auto [place, fresh] = file_.tensors_.emplace(name, info);
     KVLAB_CHECK(fresh, where(), "tensor ", in_quotes(name), " stands twice");
     order.push_back(&place->second);
     names.emplace(&place->second, name);
   }
-  std::sort(order.begin(), order.end(), [](const GgufTensorInfo* a, const GgufTensorInfo* b) {
-    return a->begin < b->begin;
-  });
+  std::sort(order.begin(), order.end(),
+            [](const GgufTensorInfo* a, const GgufTensorInfo* b) { return a->begin < b->begin; });
   for (size_t i = 1; i < order.size(); ++i) {
     KVLAB_CHECK(order[i - 1]->begin + order[i - 1]->bytes <= order[i]->begin, where(), "tensor ",
                 in_quotes(names[order[i]]), " overlaps tensor ", in_quotes(names[order[i - 1]]));

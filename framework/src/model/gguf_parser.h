@@ -16,8 +16,19 @@ namespace gguf {
 
 /// Types of metadata values; the numbers are those in the file.
 enum class ValueType : uint32_t {
-  u8 = 0, i8 = 1, u16 = 2, i16 = 3, u32 = 4, i32 = 5, f32 = 6, boolean = 7, text = 8, array = 9,
-  u64 = 10, i64 = 11, f64 = 12
+  u8 = 0,
+  i8 = 1,
+  u16 = 2,
+  i16 = 3,
+  u32 = 4,
+  i32 = 5,
+  f32 = 6,
+  boolean = 7,
+  text = 8,
+  array = 9,
+  u64 = 10,
+  i64 = 11,
+  f64 = 12
 };
 
 /// The least number of bytes a value takes; 0 for a type that does not exist.
@@ -44,8 +55,7 @@ class GgufFile::Parser {
   void skip_array(const std::string& what, int depth);
   uint64_t read_alignment() const;
   std::pair<std::string, GgufTensorInfo> read_tensor_info(uint64_t alignment);
-  void place_tensors(std::vector<std::pair<std::string, GgufTensorInfo>> table,
-                     uint64_t alignment);
+  void place_tensors(std::vector<std::pair<std::string, GgufTensorInfo>> table, uint64_t alignment);
 
   GgufFile& file_;
   std::span<const uint8_t> bytes_;

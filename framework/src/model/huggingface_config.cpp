@@ -18,8 +18,7 @@ using nlohmann::json;
 // Typed access to the keys of a config.json. A null counts as absent, as it does for its writer.
 class ConfigReader {
  public:
-  ConfigReader(const json& object, std::string where)
-      : object_(object), where_(std::move(where)) {}
+  ConfigReader(const json& object, std::string where) : object_(object), where_(std::move(where)) {}
 
   const json* find(const char* key) const {
     const auto found = object_.find(key);
@@ -87,8 +86,8 @@ class ConfigReader {
 
   [[noreturn]] void wrong(const char* key, const json& value, const char* wanted) const {
     std::string got = value.dump(-1, ' ', true, json::error_handler_t::replace);
-    detail::throw_user(detail::concat(where_, "key '", key, "' must be ", wanted, ", got ",
-                                      in_quotes(got)));
+    detail::throw_user(
+        detail::concat(where_, "key '", key, "' must be ", wanted, ", got ", in_quotes(got)));
   }
 
   const std::string& where() const { return where_; }
@@ -132,8 +131,7 @@ ModelConfig read_gpt2(const ConfigReader& reader) {
   config.n_heads = reader.integer("n_head");
   config.n_kv_heads = config.n_heads;
   KVLAB_CHECK(config.n_heads > 0 && config.d_model % config.n_heads == 0, reader.where(),
-              "n_embd must be a multiple of n_head, got ", config.d_model, " and ",
-              config.n_heads);
+              "n_embd must be a multiple of n_head, got ", config.d_model, " and ", config.n_heads);
   config.head_dim = config.d_model / config.n_heads;
   const auto inner = reader.optional_integer("n_inner");
   constexpr int64_t kLargestWidth = int64_t{1} << 24;
@@ -249,17 +247,17 @@ std::string number_text(double value) {
   char buffer[400];
   // Whole numbers without an exponent: 100000, not 1e+05.
   const bool whole = std::nearbyint(value) == value && std::abs(value) < 1e15;
-  const auto result = whole ? std::to_chars(buffer, buffer + sizeof(buffer), value,
-                                            std::chars_format::fixed)
-                            : std::to_chars(buffer, buffer + sizeof(buffer), value);
+  const auto result =
+      whole ? std::to_chars(buffer, buffer + sizeof(buffer), value, std::chars_format::fixed)
+            : std::to_chars(buffer, buffer + sizeof(buffer), value);
   return {buffer, result.ptr};
 }
 
 HuggingFaceModel read_huggingface_config(const std::filesystem::path& config_file) {
   constexpr const char* kOperation = "model.config.read";
   const json object = model_file::read_object(config_file.string(), kOperation);
-  const ConfigReader reader(object, detail::concat("[", kOperation, "] ", config_file.string(),
-                                                   ": "));
+  const ConfigReader reader(object,
+                            detail::concat("[", kOperation, "] ", config_file.string(), ": "));
   reader.absent("quantization_config");
   const std::string type = reader.text("model_type", "");
   HuggingFaceModel model;

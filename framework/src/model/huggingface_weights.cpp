@@ -82,8 +82,8 @@ class ShardedSafetensors {
   }
 
   [[noreturn]] void refuse_other_files(const fs::path& folder) const {
-    for (const char* name : {"pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt",
-                             "consolidated.00.pth"}) {
+    for (const char* name :
+         {"pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "consolidated.00.pth"}) {
       KVLAB_CHECK(!fs::exists(folder / name), "[model.checkpoint] ", folder.string(),
                   " holds its weights as ", name,
                   ", a pickle, which may run code when it is read and is never opened; convert it "

@@ -22,14 +22,11 @@ struct Size {
 
 void ModelConfig::validate() const {
   const std::string where = "[model.config] " + (name.empty() ? "" : name + ": ");
-  for (const Size& size : {Size{"vocabulary", vocabulary, kLargestSize},
-                           Size{"context", context, kLargestSize},
-                           Size{"d_model", d_model, kLargestSize},
-                           Size{"layers", layers, kMostLayers},
-                           Size{"n_heads", n_heads, kLargestSize},
-                           Size{"n_kv_heads", n_kv_heads, kLargestSize},
-                           Size{"head_dim", head_dim, kLargestSize},
-                           Size{"d_mlp", d_mlp, kLargestSize}}) {
+  for (const Size& size :
+       {Size{"vocabulary", vocabulary, kLargestSize}, Size{"context", context, kLargestSize},
+        Size{"d_model", d_model, kLargestSize}, Size{"layers", layers, kMostLayers},
+        Size{"n_heads", n_heads, kLargestSize}, Size{"n_kv_heads", n_kv_heads, kLargestSize},
+        Size{"head_dim", head_dim, kLargestSize}, Size{"d_mlp", d_mlp, kLargestSize}}) {
     KVLAB_CHECK_GE(size.value, 1, where, size.name);
     KVLAB_CHECK_LE(size.value, size.largest, where, size.name);
   }

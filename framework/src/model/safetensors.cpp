@@ -15,8 +15,8 @@ namespace kvlab {
 
 namespace {
 
-using model_file::multiply;
 using model_file::in_quotes;
+using model_file::multiply;
 using nlohmann::json;
 
 static_assert(std::endian::native == std::endian::little, "tensor files are little-endian");
@@ -27,10 +27,10 @@ constexpr uint64_t kLongestHeader = 100'000'000;
 // Bits per element of every dtype of the format.
 const std::map<std::string, uint64_t, std::less<>>& dtype_bits() {
   static const std::map<std::string, uint64_t, std::less<>> bits = {
-      {"BOOL", 8},     {"F4", 4},       {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"U8", 8},
-      {"I8", 8},       {"F8_E5M2", 8},  {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"U16", 16},
-      {"I16", 16},     {"F16", 16},     {"BF16", 16},   {"U32", 32},    {"I32", 32},
-      {"F32", 32},     {"U64", 64},     {"I64", 64},    {"F64", 64},    {"C64", 64}};
+      {"BOOL", 8}, {"F4", 4},      {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"U8", 8},
+      {"I8", 8},   {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"U16", 16},
+      {"I16", 16}, {"F16", 16},    {"BF16", 16},   {"U32", 32},    {"I32", 32},
+      {"F32", 32}, {"U64", 64},    {"I64", 64},    {"F64", 64},    {"C64", 64}};
   return bits;
 }
 
@@ -39,8 +39,8 @@ class HeaderReader {
   explicit HeaderReader(const MappedFile& file) : path_(file.path()) {
     const auto bytes = file.bytes();
     model_file::refuse_pickle("model.safetensors.open", path_, bytes);
-    KVLAB_CHECK(bytes.size() >= kLengthBytes, where(), "a safetensors file has at least 8 bytes, got ",
-                bytes.size());
+    KVLAB_CHECK(bytes.size() >= kLengthBytes, where(),
+                "a safetensors file has at least 8 bytes, got ", bytes.size());
     uint64_t length = 0;
     std::memcpy(&length, bytes.data(), kLengthBytes);
     KVLAB_CHECK(length <= kLongestHeader, where(), "a header has at most ", kLongestHeader,
@@ -99,7 +99,8 @@ class HeaderReader {
     KVLAB_CHECK(dtype.is_string(), tensor, ": dtype is a ", dtype.type_name(), ", not text");
     entry.dtype = dtype.get<std::string>();
     const auto bits = dtype_bits().find(entry.dtype);
-    KVLAB_CHECK(bits != dtype_bits().end(), tensor, " has an unknown dtype ", in_quotes(entry.dtype));
+    KVLAB_CHECK(bits != dtype_bits().end(), tensor, " has an unknown dtype ",
+                in_quotes(entry.dtype));
 
     const json& shape = value["shape"];
     KVLAB_CHECK(shape.is_array(), tensor, ": shape is a ", shape.type_name(), ", not a list");
@@ -138,8 +139,8 @@ class HeaderReader {
   }
 
   uint64_t whole_number(const json& value, const std::string& what) const {
-    const bool negative = value.is_number_integer() && !value.is_number_unsigned() &&
-                          value.get<int64_t>() < 0;
+    const bool negative =
+        value.is_number_integer() && !value.is_number_unsigned() && value.get<int64_t>() < 0;
     KVLAB_CHECK(!negative, what, " is negative, ", value.dump());
     KVLAB_CHECK(value.is_number_integer(), what, " is no whole number of 64 bits");
     return value.get<uint64_t>();
@@ -190,8 +191,8 @@ std::vector<std::string> SafetensorsFile::names() const {
 const SafetensorsEntry& SafetensorsFile::entry(std::string_view name) const {
   const auto found = entries_.find(name);
   if (found == entries_.end()) {
-    throw MissingError(detail::concat("[model.safetensors.tensor] ", path(), " has no tensor ",
-                                      in_quotes(name)));
+    throw MissingError(
+        detail::concat("[model.safetensors.tensor] ", path(), " has no tensor ", in_quotes(name)));
   }
   return found->second;
 }

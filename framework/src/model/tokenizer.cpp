@@ -28,11 +28,14 @@ std::string pattern_of(PreTokenizer pre_tokenizer) {
   const std::string spaces = "|[" + space + "]+(?![^" + space + "])|[" + space + "]+";
   if (pre_tokenizer == PreTokenizer::gpt2)
     return contraction + letters + numerics + others + spaces;
-  // Cutting the numeric characters out first, then applying the pattern above to the stretches
-  // between them, in one pattern: white space in front of a numeric character ends its stretch, so
-  // all of it is one word.
-  const std::string spaces_before_numeric = "|[" + space + R"(]++(?=\p{N}))";
-  return R"(\p{N}|)" + contraction + letters + others + spaces_before_numeric + spaces;
+  // Cutting the digits out first, then applying the pattern above to the stretches between them,
+  // in one pattern: white space in front of a digit ends its stretch, so all of it is one word.
+  const bool every_numeric = pre_tokenizer == PreTokenizer::digits;
+  const std::string digit = every_numeric ? R"(\p{N})" : "[0-9]";
+  const std::string other_numerics = every_numeric ? "" : R"(| ?(?:(?![0-9])\p{N})+)";
+  const std::string spaces_before_digit = "|[" + space + "]++(?=" + digit + ")";
+  return digit + "|" + contraction + letters + other_numerics + others + spaces_before_digit +
+         spaces;
 }
 
 enum class Utf8 { complete, cut, invalid };

@@ -116,7 +116,7 @@ PreTokenizer detect_pre_tokenizer(const Json& pre_tokenizer, const std::string& 
   KVLAB_CHECK(steps[0].value("individual_digits", false), kRead, where,
               ": Digits: individual_digits = false is not implemented");
   check_byte_level(steps[1], where);
-  return PreTokenizer::smollm;
+  return PreTokenizer::digits;
 }
 
 void add_added_tokens(const Json& added, std::vector<std::optional<std::string>>& tokens,

@@ -9,7 +9,8 @@ using model_file::in_quotes;
 using model_file::shape_text;
 
 WeightReader::WeightReader(Source source)
-    : source_(std::move(source)), names_(source_.names.begin(), source_.names.end()),
+    : source_(std::move(source)),
+      names_(source_.names.begin(), source_.names.end()),
       left_(names_) {}
 
 at::Tensor WeightReader::take(const std::string& name, const std::vector<int64_t>& shape) {

@@ -260,7 +260,8 @@ ConfigNode load_config_file(const std::string& path, const std::vector<std::stri
   std::error_code ignored;
   if (!fs::exists(path, ignored)) {
     throw MissingError(detail::concat("[runtime.config.load] there is no config file '", path,
-                                      "', looked at ", fs::absolute(path).lexically_normal().string()));
+                                      "', looked at ",
+                                      fs::absolute(path).lexically_normal().string()));
   }
   Loader loader(path);
   Tree tree = loader.load_text(read_text(path));

@@ -34,7 +34,8 @@ class Freezer {
     }
     if (depth > kMaximumDepth) {
       fail(tree.place, path,
-           detail::concat("values are nested at most ", kMaximumDepth, " deep; flatten the config"));
+           detail::concat("values are nested at most ", kMaximumDepth,
+                          " deep once every use: is followed; flatten the config"));
     }
     auto data = std::make_shared<ConfigNode::Data>();
     data->kind = tree.kind;

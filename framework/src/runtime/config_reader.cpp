@@ -114,7 +114,8 @@ std::string read_text(const ConfigNode& node) {
     fail_at(node, detail::concat("wanted a text, got the number ", text, "; write \"", text, "\""));
   }
   if (!node.quoted() && (text == "true" || text == "false")) {
-    fail_at(node, detail::concat("wanted a text, got the boolean ", text, "; write \"", text, "\""));
+    fail_at(node,
+            detail::concat("wanted a text, got the boolean ", text, "; write \"", text, "\""));
   }
   if (text.empty()) fail_at(node, "wanted a text, got an empty one");
   return text;

@@ -62,7 +62,8 @@ std::string plain_number(const std::string& text) {
 // Reads `shape:`. With `complete`, sizes must be stated; otherwise only what stands there is read.
 class ShapeReader {
  public:
-  ShapeReader(ConfigReader reader, bool complete) : reader_(std::move(reader)), complete_(complete) {}
+  ShapeReader(ConfigReader reader, bool complete)
+      : reader_(std::move(reader)), complete_(complete) {}
 
   ModelConfig read() {
     ModelConfig shape;
@@ -105,9 +106,10 @@ class ShapeReader {
       shape.head_dim = *given;
     } else if (shape.d_model > 0 && shape.n_heads > 0) {
       if (shape.d_model % shape.n_heads != 0) {
-        reader_.fail("d_model", detail::concat("d_model must be a multiple of n_heads where head_dim "
-                                               "is not given, got ", shape.d_model, " and ",
-                                               shape.n_heads, "; add head_dim"));
+        reader_.fail("d_model",
+                     detail::concat("d_model must be a multiple of n_heads where head_dim is not "
+                                    "given, got ", shape.d_model, " and ", shape.n_heads,
+                                    "; add head_dim"));
       }
       shape.head_dim = shape.d_model / shape.n_heads;
     }
@@ -173,7 +175,7 @@ ModelSource read_model_source(ConfigReader model) {
   } else {
     result.type = type == "gguf" ? ModelSourceType::gguf : ModelSourceType::huggingface;
     if (source.has("seed")) {
-      source.fail("seed", detail::concat("weights that are read from a file have no seed, got type ",
+      source.fail("seed", detail::concat("weights read from a file have no seed, got type ",
                                          type, "; delete it"));
     }
     result.path = source.data_path("path");

@@ -77,46 +77,55 @@ const ExperimentEntry& Registry::experiment(std::string_view name, std::string_v
   return find_entry(experiments_, name, where, "experiment");
 }
 
+Options Registry::cache_options(const ComponentSpec& spec) const {
+  return resolve_options(cache(spec.type, spec.where).info, spec, "cache");
+}
+
+Options Registry::attention_options(const ComponentSpec& spec) const {
+  return resolve_options(attention(spec.type, spec.where).info, spec, "attention");
+}
+
+Options Registry::position_options(const ComponentSpec& spec) const {
+  return resolve_options(position(spec.type, spec.where).info, spec, "position");
+}
+
 CacheTraits Registry::cache_traits(const ComponentSpec& spec, const CacheShape& shape) const {
-  const CacheEntry& entry = cache(spec.type, spec.where);
-  const Options options = resolve_options(entry.info, spec, "cache");
-  return entry.traits({options, shape, *this});
+  const Options options = cache_options(spec);
+  return cache(spec.type).traits({options, shape, *this});
 }
 
 MemoryUsage Registry::estimate_cache(const ComponentSpec& spec, const CacheShape& shape,
                                      const StepSequence& sequence) const {
-  const CacheEntry& entry = cache(spec.type, spec.where);
-  const Options options = resolve_options(entry.info, spec, "cache");
-  return entry.estimate({options, shape, *this}, sequence);
+  const Options options = cache_options(spec);
+  return cache(spec.type).estimate({options, shape, *this}, sequence);
 }
 
 std::unique_ptr<KVCache> Registry::make_cache(const ComponentSpec& spec, const CacheShape& shape,
                                               StorageArena& arena) const {
-  const CacheEntry& entry = cache(spec.type, spec.where);
-  const Options options = resolve_options(entry.info, spec, "cache");
-  return entry.create({options, shape, *this}, arena);
+  const Options options = cache_options(spec);
+  return cache(spec.type).create({options, shape, *this}, arena);
 }
 
 AttentionTraits Registry::attention_traits(const ComponentSpec& spec) const {
-  const AttentionEntry& entry = attention(spec.type, spec.where);
-  return entry.traits(resolve_options(entry.info, spec, "attention"));
+  const Options options = attention_options(spec);
+  return attention(spec.type).traits(options);
 }
 
 std::unique_ptr<Attention> Registry::make_attention(const ComponentSpec& spec) const {
-  const AttentionEntry& entry = attention(spec.type, spec.where);
-  return entry.create(resolve_options(entry.info, spec, "attention"));
+  const Options options = attention_options(spec);
+  return attention(spec.type).create(options);
 }
 
 PositionTraits Registry::position_traits(const ComponentSpec& spec,
                                          const PositionShape& shape) const {
-  const PositionEntry& entry = position(spec.type, spec.where);
-  return entry.traits(resolve_options(entry.info, spec, "position"), shape);
+  const Options options = position_options(spec);
+  return position(spec.type).traits(options, shape);
 }
 
 std::unique_ptr<PositionEncoding> Registry::make_position(const ComponentSpec& spec,
                                                           const PositionShape& shape) const {
-  const PositionEntry& entry = position(spec.type, spec.where);
-  return entry.create(resolve_options(entry.info, spec, "position"), shape);
+  const Options options = position_options(spec);
+  return position(spec.type).create(options, shape);
 }
 
 }  // namespace kvlab

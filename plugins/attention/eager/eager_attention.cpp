@@ -20,7 +20,9 @@ EagerAttention::EagerAttention() : Attention("eager") { traits_.supports_bias = 
 void EagerAttention::forward(const AttentionInput& input) {
   int64_t index = 0;
   for (const RowSlice& slice : input.plan.slices()) {
-    const DenseKV kv = input.view.dense(index++, input.position, input.scratch);
+    const int64_t current = index++;
+    if (slice.count == 0) continue;  // nothing asks: gather nothing
+    const DenseKV kv = input.view.dense(current, input.position, input.scratch);
     gathered_bytes_ += kv.gathered_bytes;
     for (int64_t first = 0; first < slice.count; first += kQueriesAtOnce) {
       RowSlice part = slice;

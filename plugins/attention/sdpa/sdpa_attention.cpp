@@ -12,9 +12,11 @@ SdpaAttention::SdpaAttention() : Attention("sdpa") { traits_.supports_bias = tru
 void SdpaAttention::forward(const AttentionInput& input) {
   int64_t index = 0;
   for (const RowSlice& slice : input.plan.slices()) {
-    const DenseKV kv = input.view.dense(index++, input.position, input.scratch);
+    const int64_t current = index++;
+    if (slice.count == 0) continue;  // nothing asks: gather nothing
+    const DenseKV kv = input.view.dense(current, input.position, input.scratch);
     gathered_bytes_ += kv.gathered_bytes;
-    if (slice.count > 0) attend(input, kv, slice);
+    attend(input, kv, slice);
   }
 }
 

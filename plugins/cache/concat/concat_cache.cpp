@@ -60,4 +60,18 @@ void ConcatCache::copy_row(int from, int to) {
   }
 }
 
+// Only after a truncation or an abort: the tensors stay as long as they were until the next step.
+double ConcatCache::fragmentation() const {
+  int64_t allocated = 0, used = 0;
+  for (int64_t row = 0; row < shape().rows; ++row) {
+    for (int64_t layer = 0; layer < shape().layers; ++layer) {
+      const Buffer& held = buffer(static_cast<int>(layer), static_cast<int>(row));
+      if (!held.keys.defined()) continue;
+      allocated += held.keys.size(1);
+      used += length(static_cast<int>(row));
+    }
+  }
+  return allocated == 0 ? 0 : 1 - static_cast<double>(used) / static_cast<double>(allocated);
+}
+
 }  // namespace kvlab::plugins

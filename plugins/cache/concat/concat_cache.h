@@ -12,6 +12,8 @@ class ConcatCache final : public RowwiseCache {
  public:
   ConcatCache(const CacheShape& shape, StorageArena& arena);
 
+  double fragmentation() const override;
+
  private:
   void reserve(const StepPlan&) override {}  // commit and drop need nothing
   void write(int layer, const RowSlice& slice, const IncomingKV& incoming) override;

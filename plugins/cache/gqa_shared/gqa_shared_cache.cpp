@@ -36,9 +36,14 @@ at::Tensor GqaSharedCache::regroup(const at::Tensor& heads) const {
 
 void GqaSharedCache::append(int layer, const at::Tensor& key, const at::Tensor& value) {
   for (const at::Tensor* tensor : {&key, &value}) {
-    KVLAB_CHECK(tensor->dim() == 3 && tensor->size(1) == shape_.kv_heads,
-                "[cache.gqa_shared.append] expected [N,", shape_.kv_heads, ",D], got ",
-                tensor->sizes());
+    KVLAB_CHECK(tensor->dim() == 3 && tensor->size(1) == shape_.kv_heads &&
+                    (tensor->size(2) == 1 || tensor->stride(2) == 1),
+                "[cache.gqa_shared.append] expected [N,", shape_.kv_heads,
+                ",D] with contiguous head dimension, got ", tensor->sizes(), " strides ",
+                tensor->strides());
+    KVLAB_CHECK(tensor->scalar_type() == shape_.dtype,
+                "[cache.gqa_shared.append] expected the cache's dtype ",
+                c10::toString(shape_.dtype), ", got ", c10::toString(tensor->scalar_type()));
   }
   inner().append(layer, regroup(key), regroup(value));
 }

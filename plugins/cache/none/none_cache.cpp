@@ -37,7 +37,10 @@ void NoneCache::reserve(const StepPlan& plan) {
 
 void NoneCache::write(int layer, const RowSlice&, const IncomingKV& incoming) {
   Layer& kept = layers_[static_cast<size_t>(layer)];
-  if (kept.keys.is_same(incoming.keys)) return;  // another row of the same step
+  if (kept.keys.is_same(incoming.keys) && kept.values.is_same(incoming.values)) {
+    return;  // another row of the same step
+  }
+  kept = Layer{};
   const auto bytes = static_cast<int64_t>(incoming.keys.nbytes() + incoming.values.nbytes());
   kept.hold = arena_.hold(bytes, MemoryKind::scratch);
   kept.keys = incoming.keys;

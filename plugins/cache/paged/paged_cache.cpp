@@ -63,7 +63,7 @@ double PagedCache::fragmentation() const {
   }
   int64_t live = 0;
   for (const int64_t fill : filled) live += fill;
-  const int64_t slots = store_.pool().held() * store_.block_size();
+  const int64_t slots = store_.pool().opened() * store_.block_size();
   return slots == 0 ? 0 : 1 - static_cast<double>(live) / static_cast<double>(slots);
 }
 

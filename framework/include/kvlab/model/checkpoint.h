@@ -12,7 +12,8 @@
 
 namespace kvlab {
 
-/// A model as read: fp32 weights (or as stored for bf16), shape, and tokenizer where one is there.
+/// A model as read: fp32 weights (bf16 where every safetensors tensor is stored so), shape, and
+/// tokenizer where one is there. Stop tokens outside the vocabulary of a config.json are left out.
 struct Checkpoint {
   ModelConfig config;
   DecoderWeights weights;
@@ -29,7 +30,8 @@ ModelConfig read_model_config(const std::string& path);
 /// files are refused. Throws MissingError or UserError, naming file and tensor.
 Checkpoint read_checkpoint(const std::string& path);
 
-/// Only the tokenizer of such a model; nothing where it has none.
+/// Only the tokenizer of such a model; nothing where it has none. Throws UserError for a tokenizer
+/// of a kind that is not implemented, naming it.
 std::optional<TokenizerData> read_checkpoint_tokenizer(const std::string& path);
 
 }  // namespace kvlab

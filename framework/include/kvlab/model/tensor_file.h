@@ -5,7 +5,6 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <optional>
 #include <span>
@@ -130,7 +129,7 @@ class GgufFile {
     uint32_t type = 0;
     uint32_t element_type = 0;  // arrays only
     uint64_t count = 1;
-    uint64_t offset = 0;        // of the value or of the first element
+    uint64_t offset = 0;  // of the value or of the first element
   };
   class Parser;
   const Value* find(std::string_view key) const;

@@ -15,7 +15,8 @@ namespace kvlab {
 /// How text is cut into words before merging.
 enum class PreTokenizer {
   gpt2,    ///< the GPT-2 pattern
-  smollm,  ///< every numeric character (Unicode N) alone, then the GPT-2 pattern between them
+  smollm,  ///< every digit 0 to 9 alone, then the GPT-2 pattern between them
+  digits,  ///< every numeric character (Unicode N) alone, then the GPT-2 pattern between them
 };
 
 /// What a vocabulary file or GGUF metadata holds.

@@ -33,7 +33,8 @@ struct DecoderWeights {
   /// Casts every tensor; ties stay ties.
   void cast(at::ScalarType type);
 
-  /// Throws UserError naming the first tensor whose shape does not fit `config`.
+  /// Throws UserError naming the first tensor that is missing, not in `config`, not contiguous, or
+  /// of another shape or type than the rest, and where a head that `config` ties is not tied.
   void validate(const ModelConfig& config) const;
 };
 
@@ -41,7 +42,7 @@ struct DecoderWeights {
 /// embedding, position table (learned positions only), then per layer q, k, v, output, MLP
 /// (gate, up, down), then the head where it is free; each linear layer draws its weight, then its
 /// bias. With GPT-2-124M's shape, no q/k/v biases, a free head and seed 123 this is the golden
-/// model of tests/golden.
+/// model of tests/golden. Uses a generator of its own: LibTorch's global random state stays.
 DecoderWeights random_weights(const ModelConfig& config, uint64_t seed);
 
 }  // namespace kvlab

@@ -84,7 +84,10 @@ class Registry {
   const PositionEntry& position(std::string_view name, std::string_view where = "") const;
   const ExperimentEntry& experiment(std::string_view name, std::string_view where = "") const;
 
-  // From a spec, with its options checked.
+  // From a spec, with its options checked. `..._options` alone checks name and options.
+  Options cache_options(const ComponentSpec& spec) const;
+  Options attention_options(const ComponentSpec& spec) const;
+  Options position_options(const ComponentSpec& spec) const;
   CacheTraits cache_traits(const ComponentSpec& spec, const CacheShape& shape) const;
   MemoryUsage estimate_cache(const ComponentSpec& spec, const CacheShape& shape,
                              const StepSequence& sequence) const;

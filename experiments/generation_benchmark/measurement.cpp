@@ -1,0 +1,185 @@
+#include "measurement.h"
+
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <random>
+
+#include "kvlab/core/error.h"
+#include "kvlab/runtime/process.h"
+
+namespace kvlab::experiments {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+int64_t involuntary_switches() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_nivcsw;
+}
+
+Sample run_once(const BenchmarkConfig& config, const Case& one, const Arm& arm,
+                const Registry& registry) {
+  const int64_t longest = config.workload.longest_output();
+  const int64_t length = std::min(one.prompt_length + longest - 1, arm.model->config().context);
+  SessionOptions options = arm_options(config, arm.config, one.batch, length);
+  options.arena.prefault = true;
+
+  Sample sample;
+  const auto start = Clock::now();
+  Session session(*arm.model, registry, options);
+  sample.setup_ns =
+      std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
+
+  GenerateOptions generation;
+  generation.new_tokens = longest;
+  generation.sampler = config.workload.sampler;
+  generation.stop_tokens = config.workload.stop_tokens;
+  generation.overflow = config.shared.runtime.overflow;
+  const int64_t switches = involuntary_switches();
+  sample.result = generate(session, one.prompts, generation);
+  sample.involuntary_switches = involuntary_switches() - switches;
+  sample.fragmentation = session.cache().fragmentation();
+
+  // Rows that stopped early fed fewer tokens; the estimate follows what was fed.
+  StepSequence sequence = StepSequence::prefill_then_decode(
+      std::vector<int64_t>(static_cast<size_t>(one.batch), one.prompt_length), longest,
+      arm.traits.keeps_nothing ? 0 : options.chunk);
+  const size_t prefill_steps = sequence.steps.size() - static_cast<size_t>(longest - 1);
+  for (size_t step = prefill_steps; step < sequence.steps.size(); ++step) {
+    auto& items = sequence.steps[step];
+    const auto fed = static_cast<int64_t>(step - prefill_steps) + 1;
+    std::erase_if(items, [&](const StepSequence::Item& item) {
+      return static_cast<int64_t>(sample.result.tokens[static_cast<size_t>(item.row)].size()) <= fed;
+    });
+  }
+  sample.estimated = registry.estimate_cache(arm.config.cache, session.shape(), sequence);
+  return sample;
+}
+
+std::string sample_line(const Case& one, const Arm& arm, int block, int order,
+                        const Sample& sample) {
+  const GenerateResult& result = sample.result;
+  const MemoryUsage& cache = result.cache;
+  nlohmann::ordered_json line = {
+      {"arm", arm.config.name},
+      {"rep", block},
+      {"order", order},
+      {"prompt_len", one.prompt_length},
+      {"batch", one.batch},
+      {"new_tokens", result.generated() / one.batch},
+      {"setup_ns", sample.setup_ns},
+      {"ttft_ns", result.ttft_ns},
+      {"token_ns", result.token_ns},
+      {"bytes",
+       {{"payload", result.payload},
+        {"storage", cache.live_bytes(MemoryKind::storage)},
+        {"metadata", cache.live_bytes(MemoryKind::metadata)},
+        {"scratch", cache.peak_bytes(MemoryKind::scratch)},
+        {"attention_scratch", result.scratch.peak_bytes(MemoryKind::scratch)},
+        {"reserved", cache.reserved()},
+        {"peak", cache.peak_total}}},
+      {"work",
+       {{"token_forwards", result.work.token_forwards},
+        {"logit_rows", result.work.logit_rows},
+        {"bytes_moved", result.work.bytes_moved},
+        {"gathered_bytes", result.work.gathered_bytes}}},
+      {"flags", {{"involuntary_switches", sample.involuntary_switches}}},
+      {"tokens", result.tokens}};
+  return line.dump();
+}
+
+// Which arm runs when: blocks of all arms in seeded random order, or arm after arm.
+std::vector<std::pair<int, size_t>> schedule(const MeasureConfig& measure, size_t arms,
+                                             size_t case_index) {
+  std::vector<std::pair<int, size_t>> runs;
+  if (!measure.interleave) {
+    for (size_t arm = 0; arm < arms; ++arm) {
+      for (int block = 0; block < measure.repeats; ++block) runs.emplace_back(block, arm);
+    }
+    return runs;
+  }
+  std::mt19937_64 stream(measure.seed + case_index);
+  std::vector<size_t> order(arms);
+  std::iota(order.begin(), order.end(), size_t{0});
+  for (int block = 0; block < measure.repeats; ++block) {
+    for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[stream() % i]);
+    for (const size_t arm : order) runs.emplace_back(block, arm);
+  }
+  return runs;
+}
+
+}  // namespace
+
+int64_t Sample::elapsed_ns(int64_t tokens) const {
+  const auto gaps = std::min<int64_t>(tokens - 1, static_cast<int64_t>(result.token_ns.size()));
+  return std::accumulate(result.token_ns.begin(), result.token_ns.begin() + gaps, result.ttft_ns);
+}
+
+double Sample::tokens_per_second() const {
+  return static_cast<double>(result.generated()) * 1e9 / static_cast<double>(total_ns());
+}
+
+SessionOptions arm_options(const BenchmarkConfig& config, const ArmConfig& arm, int64_t rows,
+                           int64_t max_length) {
+  const RuntimeConfig& runtime = config.shared.runtime;
+  SessionOptions options;
+  options.cache = arm.cache;
+  options.attention = arm.attention.value_or(runtime.attention);
+  options.cache_dtype = arm.cache_dtype.value_or(runtime.cache);
+  options.rows = rows;
+  options.max_length = max_length;
+  options.chunk = runtime.chunk;
+  options.memory_limit = runtime.memory_limit;
+  return options;
+}
+
+void measure_case(const BenchmarkConfig& config, const Case& one, size_t case_index,
+                  std::vector<Arm>& arms, RunContext& context) {
+  const MeasureConfig& measure = config.shared.measure;
+  const auto attempt = [&](Arm& arm, int block, int order) {
+    if (arm.failure) return;
+    try {
+      Sample sample = run_once(config, one, arm, context.registry);
+      context.log << fmt::format("{}: {} {}: {:.1f} tokens/s\n", one.label(), arm.config.name,
+                                 block < 0 ? "warm-up" : fmt::format("block {}", block + 1),
+                                 sample.tokens_per_second())
+                  << std::flush;
+      if (block < 0) return;
+      context.folder.add_sample(sample_line(one, arm, block, order, sample));
+      arm.samples[case_index].push_back(std::move(sample));
+    } catch (const InterruptedError&) {
+      throw;
+    } catch (const std::exception& error) {
+      arm.failure = fmt::format("{}: {}", one.label(), error.what());
+      context.log << arm.config.name << " failed: " << error.what() << "\n";
+    }
+  };
+  try {
+    for (int round = 0; round < measure.warmup; ++round) {
+      for (Arm& arm : arms) attempt(arm, -1, 0);
+    }
+    int order = 0;
+    for (const auto& [block, arm] : schedule(measure, arms.size(), case_index)) {
+      attempt(arms[arm], block, order++);
+    }
+  } catch (const InterruptedError& error) {
+    context.log << error.what() << "\n";
+  }
+  // Ratios need blocks in which every arm ran.
+  size_t whole = SIZE_MAX;
+  for (const Arm& arm : arms) {
+    if (!arm.failure) whole = std::min(whole, arm.samples[case_index].size());
+  }
+  for (Arm& arm : arms) {
+    if (!arm.failure && whole != SIZE_MAX) arm.samples[case_index].resize(whole);
+  }
+}
+
+}  // namespace kvlab::experiments

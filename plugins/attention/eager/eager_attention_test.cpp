@@ -1,0 +1,85 @@
+#include "eager_attention.h"
+
+#include <ATen/ops/full.h>
+#include <ATen/ops/zeros.h>
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "kvlab/runtime/registry.h"
+
+namespace kvlab::plugins {
+namespace {
+
+class Bare final : public PositionEncoding {
+ public:
+  Bare() : PositionEncoding("bare") {}
+  const PositionTraits& traits() const override { return traits_; }
+
+ private:
+  PositionTraits traits_;
+};
+
+KVSegment whole(const at::Tensor& keys, const at::Tensor& values) {
+  KVSegment segment;
+  segment.keys = {keys.const_data_ptr(), keys.stride(1), keys.stride(0), keys.scalar_type()};
+  segment.values = {values.const_data_ptr(), values.stride(1), values.stride(0),
+                    values.scalar_type()};
+  segment.count = keys.size(1);
+  segment.head_end = static_cast<int>(keys.size(0));
+  return segment;
+}
+
+TEST(EagerAttention, SupportsBiasAndDeclaresIt) {
+  EXPECT_TRUE(EagerAttention().traits().supports_bias);
+  EXPECT_FALSE(EagerAttention().traits().reads_segments);
+}
+
+// Equal keys give equal weights, so that the output is the mean of the visible values.
+TEST(EagerAttention, AveragesVisibleValuesOfEqualKeys) {
+  EagerAttention attention;
+  const at::Tensor keys = at::zeros({1, 4, 3}), values = at::zeros({1, 4, 2});
+  for (int64_t t = 0; t < 4; ++t) values[0][t].fill_(static_cast<float>(t));
+  KVView view;
+  view.begin(1, 3, 2);
+  view.begin_slice();
+  view.add(whole(keys, values));
+  StepPlan plan;
+  RowSlice slice;
+  slice.first_position = 1;
+  slice.count = 3;
+  plan.add(slice, std::vector<int32_t>{1, 1, 1});
+  const at::Tensor query = at::zeros({3, 2, 3});
+  at::Tensor output = at::full({3, 2, 2}, -1.0F);
+  StorageArena scratch;
+  const Bare position;
+  attention.forward({query, output, plan, view, position, scratch, 1.0F, 0});
+  for (int64_t q = 0; q < 3; ++q) {
+    EXPECT_TRUE(output[q].eq((static_cast<double>(q) + 1) / 2).all().item<bool>()) << q;
+  }
+}
+
+// Query head h reads stored head h / (H / G): neighbours share, as in grouped-query attention.
+TEST(EagerAttention, ReadsTheHeadOfItsGroup) {
+  EagerAttention attention;
+  const at::Tensor keys = at::zeros({3, 1, 3}), values = at::zeros({3, 1, 2});
+  for (int64_t g = 0; g < 3; ++g) values[g].fill_(static_cast<float>(10 * g));
+  KVView view;
+  view.begin(3, 3, 2);
+  view.begin_slice();
+  view.add(whole(keys, values));
+  StepPlan plan;
+  RowSlice slice;
+  slice.count = 1;
+  plan.add(slice, std::vector<int32_t>{1});
+  const at::Tensor query = at::zeros({1, 6, 3});
+  at::Tensor output = at::full({1, 6, 2}, -1.0F);
+  StorageArena scratch;
+  const Bare position;
+  attention.forward({query, output, plan, view, position, scratch, 1.0F, 0});
+  const float wanted[] = {0, 0, 10, 10, 20, 20};
+  for (int64_t h = 0; h < 6; ++h) EXPECT_EQ(output[0][h][0].item<float>(), wanted[h]);
+}
+
+}  // namespace
+}  // namespace kvlab::plugins

@@ -1,0 +1,77 @@
+// The slow and obvious twin of every cache: a vector of (position, K, V) per row and layer, and
+// dense attention over it in double precision.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kvlab/cache/cache_shape.h"
+
+namespace kvlab::conformance {
+
+/// One stored token as one KV head sees it.
+struct ReferenceEntry {
+  int64_t position = 0;
+  const double* key = nullptr;    ///< [Dk]
+  const double* value = nullptr;  ///< [Dv]
+};
+
+/// What narrows or biases a score.
+struct ReferenceRules {
+  double scale = 1;
+  int64_t model_window = 0;               ///< 0 = none
+  int64_t view_window = 0, view_sinks = 0;
+  double slope = 0;                       ///< alibi: slope * (key position - query position)
+};
+
+/// Attention of one query head in double precision; zeros where nothing is visible.
+std::vector<double> reference_attention(const double* query, int64_t query_position,
+                                        const std::vector<ReferenceEntry>& entries,
+                                        int64_t key_dim, int64_t value_dim,
+                                        const ReferenceRules& rules);
+
+/// The model's K and V of a token, a function of its id alone. Keys lie in [-2,2], values in [4,8):
+/// a mix-up cannot go unnoticed. All are exact in bf16.
+float token_key(int32_t token, int64_t layer, int64_t head, int64_t dim);
+float token_value(int32_t token, int64_t layer, int64_t head, int64_t dim);
+
+/// Nearest value of `dtype`.
+double round_to(double value, at::ScalarType dtype);
+
+class CacheOracle {
+ public:
+  struct Entry {
+    int64_t position = 0;
+    std::vector<double> keys, values;  ///< [stored heads, D]
+  };
+
+  /// `stored_heads` differs from `shape.kv_heads` where heads are pooled or repeated.
+  CacheOracle(const CacheShape& shape, int64_t stored_heads);
+
+  void append(int row, int32_t token);
+  void truncate(int row, int64_t new_length);
+  void fork(int from, int to);
+
+  int64_t length(int row) const { return static_cast<int64_t>(texts_[index(row)].size()); }
+  const std::vector<int32_t>& text(int row) const { return texts_[index(row)]; }
+  const std::vector<Entry>& entries(int row, int64_t layer) const {
+    return entries_[index(row)][static_cast<size_t>(layer)];
+  }
+  int64_t stored_heads() const { return stored_heads_; }
+
+  /// Output [H,Dv] of the query [H,Dk] at `position`, over every entry of the row up to it.
+  std::vector<double> attend(int row, int64_t layer, int64_t position, const float* query,
+                             double scale) const;
+
+ private:
+  static size_t index(int row) { return static_cast<size_t>(row); }
+  template <typename Source>
+  std::vector<double> stored(Source source, int64_t dim) const;
+
+  CacheShape shape_;
+  int64_t stored_heads_;
+  std::vector<std::vector<int32_t>> texts_;            // [row]
+  std::vector<std::vector<std::vector<Entry>>> entries_;  // [row][layer]
+};
+
+}  // namespace kvlab::conformance

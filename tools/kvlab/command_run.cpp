@@ -1,0 +1,50 @@
+#include "command_run.h"
+
+#include <iostream>
+#include <memory>
+
+#include "exit_code.h"
+#include "kvlab/runtime/experiment.h"
+#include "kvlab/runtime/process.h"
+#include "kvlab/runtime/report_writer.h"
+
+namespace kvlab {
+
+namespace {
+
+struct RunArguments {
+  std::string config;
+  std::vector<std::string> overrides;
+  std::string runs = "runs";
+};
+
+int run_run(const RunArguments& arguments, const std::vector<std::string>& argv) {
+  const Registry registry = builtin_registry();
+  LoadedExperiment loaded = load_experiment(arguments.config, arguments.overrides, registry);
+  const ReportOptions renderer = find_renderer(KVLAB_SOURCE_DIR);
+  RunOptions options;
+  options.runs_folder = arguments.runs;
+  options.argv = argv;
+  options.overrides = arguments.overrides;
+  options.renderer_python = renderer.renderer_python;
+  options.renderer_script = renderer.renderer_script;
+  handle_interrupts();
+  return run_experiment(loaded, registry, options, std::cout, std::cerr);
+}
+
+}  // namespace
+
+void add_run_command(CLI::App& app, Invocation& invocation) {
+  CLI::App* command = app.add_subcommand(
+      "run", "Run an experiment file; results and report go into a folder of their own.");
+  const auto arguments = std::make_shared<RunArguments>();
+  command->add_option("config", arguments->config, "The experiment's YAML")->required();
+  command->add_option("overrides", arguments->overrides, "key=value, applied in order");
+  command->add_option("--runs", arguments->runs, "The folder that holds the runs")
+      ->capture_default_str();
+  command->callback([arguments, &invocation] {
+    invocation.run = [arguments, argv = invocation.argv] { return run_run(*arguments, argv); };
+  });
+}
+
+}  // namespace kvlab

@@ -1,0 +1,37 @@
+#include "command_validate.h"
+
+#include <iostream>
+#include <memory>
+
+#include "exit_code.h"
+#include "kvlab/runtime/experiment.h"
+
+namespace kvlab {
+
+namespace {
+
+struct ValidateArguments {
+  std::string config;
+  std::vector<std::string> overrides;
+};
+
+int run_validate(const ValidateArguments& arguments) {
+  const Registry registry = builtin_registry();
+  (void)load_experiment(arguments.config, arguments.overrides, registry);
+  std::cout << arguments.config << ": ok\n";
+  return kExitOk;
+}
+
+}  // namespace
+
+void add_validate_command(CLI::App& app, Invocation& invocation) {
+  CLI::App* command = app.add_subcommand("validate", "Check an experiment file without running it.");
+  const auto arguments = std::make_shared<ValidateArguments>();
+  command->add_option("config", arguments->config, "The experiment's YAML")->required();
+  command->add_option("overrides", arguments->overrides, "key=value, applied in order");
+  command->callback([arguments, &invocation] {
+    invocation.run = [arguments] { return run_validate(*arguments); };
+  });
+}
+
+}  // namespace kvlab
