@@ -10,13 +10,21 @@ namespace {
 
 constexpr int64_t kMostTokens = int64_t{1} << 31;
 
+// One batch size, or several to compare.
+std::vector<int64_t> read_batch(ConfigReader& reader) {
+  constexpr IntegerRange kRange{1, 4096};
+  const auto given = reader.optional_value("batch");
+  if (given && given->is_scalar()) return {reader.integer("batch", kRange)};
+  return reader.integers_or("batch", {1}, kRange);
+}
+
 Workload read_workload(ConfigReader& top, const ModelConfig& model, bool has_tokenizer) {
   ConfigReader reader = top.child("workload");
   Workload workload;
   workload.prompt = parse_prompt(reader);
   workload.prompt_tokens = reader.integers_or("prompt_tokens", {}, {1, kMostTokens});
   workload.new_tokens = reader.integers("new_tokens", {1, kMostTokens});
-  workload.batch = reader.integers_or("batch", {1}, {1, 4096});
+  workload.batch = read_batch(reader);
   workload.sampler = parse_sampler(reader);
   workload.gate_tokens = reader.integer_or("gate_tokens", workload.gate_tokens, {2, 65536});
   if (reader.boolean_or("stop", false)) {

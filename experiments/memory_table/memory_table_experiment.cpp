@@ -163,7 +163,8 @@ CacheShape MemoryTableExperiment::cache_shape(const Variant& variant, int64_t le
   shape.max_length = room_for_context_ ? std::max(variant.context, length) : length;
   shape.max_step_tokens = std::min(kFillStep, shape.max_length);
   shape.window = variant.model_window;
-  shape.dtype = variant.type;
+  // Caches hold f32 and bf16; f16 elements take the same bytes as bf16 ones.
+  shape.dtype = variant.type == at::kHalf ? at::kBFloat16 : variant.type;
   return shape;
 }
 
@@ -328,7 +329,8 @@ ReportSection MemoryTableExperiment::cache_section(RunContext& context,
                   "fed in steps of {} tokens with room for {}. Measured: the cache is built through "
                   "the registry without any model, zeros are appended in every layer, the arena "
                   "counts reserved and peak, and the payload is counted from what the cache hands "
-                  "out. Layers with a window have no line here: these caches keep every token.",
+                  "out. Caches hold f32 and bf16: f16 elements are stored as bf16 ones, which take the same "
+                  "bytes. Layers with a window have no line here: these caches keep every token.",
                   kFillStep,
                   room_for_context_ ? "the model's whole context" : "exactly that length")};
   if (measure_bytes_) {

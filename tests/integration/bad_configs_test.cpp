@@ -87,7 +87,7 @@ TEST(BadConfigs, EachMessageNamesAPlaceInAFile) {
 
 TEST(BadConfigs, NoTwoFilesProveTheSameRule) {
   std::vector<fs::path> files = files_in(kFolder);
-  for (const fs::path& file : files_in(kFolder / "later")) files.push_back(file);
+  
   EXPECT_GE(files.size(), 60u);
   std::map<std::string, fs::path> seen;
   for (const fs::path& file : files) {

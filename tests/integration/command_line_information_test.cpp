@@ -39,8 +39,8 @@ class CommandLineInterrupt : public testing::Test {
   CommandLineInterrupt() { model_ = folder_.write("slow.yaml", tiny_model_yaml(8192, 64, "")); }
 
   Words command(const Words& more) const {
-    Words words = {kBinary, "generate", "--model", model_, "--ids", "1,2", "--new-tokens", "8000",
-                   "--cache", "none", "--threads", "1"};
+    Words words = {kBinary,        "generate", "--model", model_, "--ids",     "1,2",
+                   "--new-tokens", "8000",     "--cache", "none", "--threads", "1"};
     words.insert(words.end(), more.begin(), more.end());
     return words;
   }
@@ -99,15 +99,16 @@ TEST(CommandLineMemory, FollowsTheFormulaAndTheCachesOwnEstimate) {
 }
 
 TEST(CommandLineMemory, PrintsTheWorkedExamplesOfPublishedModels) {
-  // Shapes alone are enough: LLaMA-7B has 32 layers and 32 heads of 128, GPT-2 Small 12 and 12 of 64.
+  // Shapes alone are enough: LLaMA-7B has 32 layers and 32 heads of 128, GPT-2 Small 12 and 12
+  // of 64.
   TemporaryFolder folder;
   const std::string llama = folder.write("config.json", R"({"model_type": "llama",
     "architectures": ["LlamaForCausalLM"], "vocab_size": 32000, "hidden_size": 4096,
     "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
     "num_key_value_heads": 32, "max_position_embeddings": 2048, "rms_norm_eps": 1e-6,
     "hidden_act": "silu", "tie_word_embeddings": false, "rope_theta": 10000.0})");
-  const Json json = json_of(kvlab({"memory", "--model", llama, "--length", "512,2048,8192",
-                                   "--dtype", "bf16", "--json"}));
+  const Json json = json_of(kvlab(
+      {"memory", "--model", llama, "--length", "512,2048,8192", "--dtype", "bf16", "--json"}));
   EXPECT_EQ(json.at("rows").at(0).at("payload"), 268435456);
   EXPECT_EQ(json.at("rows").at(1).at("payload"), 1073741824);
   EXPECT_EQ(json.at("rows").at(2).at("payload"), 4294967296);
@@ -153,14 +154,13 @@ TEST(CommandLineMemory, EstimatesWhatGenerateMeasures) {
     // 20 prompt tokens and 13 new ones leave 32 in the cache.
     std::string ids = "1";
     for (int i = 0; i < 19; ++i) ids += ",3";
-    const Json measured =
-        json_of(kvlab({"generate", "--model", kGqa, "--ids", ids, "--new-tokens", "13", "--cache",
-                       cache, "--max-length", "32", "--json"}))
-            .at("bytes");
-    const Json row = json_of(kvlab({"memory", "--model", kGqa, "--length", "32", "--cache", cache,
-                                    "--json"}))
-                         .at("rows")
-                         .at(0);
+    const Json measured = json_of(kvlab({"generate", "--model", kGqa, "--ids", ids, "--new-tokens",
+                                         "13", "--cache", cache, "--max-length", "32", "--json"}))
+                              .at("bytes");
+    const Json row =
+        json_of(kvlab({"memory", "--model", kGqa, "--length", "32", "--cache", cache, "--json"}))
+            .at("rows")
+            .at(0);
     EXPECT_EQ(row.at("reserved"), measured.at("reserved")) << cache;
     EXPECT_EQ(row.at("peak"), measured.at("peak")) << cache;
   }

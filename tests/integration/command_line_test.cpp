@@ -142,8 +142,8 @@ TEST(CommandLine, GenerateFillsTheContextToItsLastPlace) {
 
 TEST(CommandLine, GenerateRefusesOrStopsWhereTheTextOutgrowsTheContext) {
   expect_refused(generate_tiny({"--ids", "1,2", "--new-tokens", "1000000"}), 2, "--overflow stop");
-  const ProgramResult stopped = kvlab(generate_tiny(
-      {"--ids", "1,2", "--new-tokens", "1000000", "--overflow", "stop", "--json"}));
+  const ProgramResult stopped = kvlab(
+      generate_tiny({"--ids", "1,2", "--new-tokens", "1000000", "--overflow", "stop", "--json"}));
   EXPECT_EQ(stopped.exit_code, 0) << stopped.err;
   EXPECT_EQ(json_of(stopped).at("tokens").size(), 127u);
   EXPECT_THAT(stopped.err, HasSubstr("stopped at the longest text"));
@@ -276,8 +276,8 @@ TEST(CommandLine, AFullDiskIsAFailure) {
 
 TEST_F(CommandLineText, PromptAndIdsGiveTheSameTokens) {
   const auto run = [&](const std::string& flag, const std::string& value) {
-    return json_of(kvlab({"generate", "--model", model_, flag, value, "--new-tokens", "24",
-                          "--json"}));
+    return json_of(
+        kvlab({"generate", "--model", model_, flag, value, "--new-tokens", "24", "--json"}));
   };
   const Json text = run("--prompt", "Hi!"), ids = run("--ids", "72,105,33");
   EXPECT_EQ(text.at("tokens"), ids.at("tokens"));
@@ -287,16 +287,15 @@ TEST_F(CommandLineText, PromptAndIdsGiveTheSameTokens) {
 }
 
 TEST_F(CommandLineText, TextThatIsNotUtf8DoesNotBreakJson) {
-  const ProgramResult result =
-      kvlab({"generate", "--model", model_, "--prompt", "\xff\xfe\xc3", "--new-tokens", "200",
-             "--temperature", "5", "--json"});
+  const ProgramResult result = kvlab({"generate", "--model", model_, "--prompt", "\xff\xfe\xc3",
+                                      "--new-tokens", "200", "--temperature", "5", "--json"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   EXPECT_THAT(json_of(result).at("text").get<std::string>(), HasSubstr("\xEF\xBF\xBD"));
 }
 
 TEST_F(CommandLineText, StreamedTextIsTheTextOfItsTokens) {
-  const Words words = {"generate", "--model", model_, "--prompt", "abc", "--new-tokens", "60",
-                       "--temperature", "3", "--seed", "2"};
+  const Words words = {"generate", "--model",       model_, "--prompt", "abc", "--new-tokens",
+                       "60",       "--temperature", "3",    "--seed",   "2"};
   const std::string streamed = kvlab(words).out;
   Words with_json = words;
   with_json.push_back("--json");

@@ -42,7 +42,7 @@ TEST(BlockStore, GivesEveryBlockALayerMajorPlaceOfItsOwn) {
   store.reserve(plan_of({tokens(0, 0, 9)}));
   ASSERT_EQ(store.table(0).size(), 3U);
   const int32_t block = store.table(0)[1];
-  const Run first = store.run(0, block), second = store.run(1, block);
+  const kvlab::Run first = store.run(0, block), second = store.run(1, block);
   // [K: G,block,Dk | V: G,block,Dv] per layer.
   EXPECT_EQ(first.values - first.keys, 3 * 4 * 7 * 4);
   EXPECT_EQ(second.keys - first.keys, 3 * 4 * (7 + 5) * 4);
@@ -51,7 +51,7 @@ TEST(BlockStore, GivesEveryBlockALayerMajorPlaceOfItsOwn) {
 
 TEST(BlockStore, AddressesBeyondFourGigabytesWithoutAllocatingThem) {
   const CacheShape shape = small_shape();
-  const Run run = Run::over(nullptr, nullptr, int64_t{1} << 30, shape);
+  const kvlab::Run run = kvlab::Run::over(nullptr, nullptr, int64_t{1} << 30, shape);
   EXPECT_EQ(run.offset(2, 5, 7), ((int64_t{2} << 30) + 5) * 7 * 4);
   EXPECT_GT(run.offset(2, 5, 7), int64_t{1} << 32);
   EXPECT_EQ(run.segment(0, 1, 0).keys.head_stride, (int64_t{1} << 30) * 7);

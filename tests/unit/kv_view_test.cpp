@@ -28,9 +28,10 @@ constexpr int64_t kKeyDim = 3, kValueDim = 2;
 // Keys [heads,count,Dk] and values [heads,count,Dv] numbered from `first`.
 struct Block {
   Block(int64_t heads, int64_t count, float first, at::ScalarType value_type = at::kFloat)
-      : keys(at::arange(heads * count * kKeyDim, at::kFloat).view({heads, count, kKeyDim}) + first),
+      : keys(at::arange(heads * count * kKeyDim, at::kFloat).view({heads, count, kKeyDim}).add(first)),
         values((at::arange(heads * count * kValueDim, at::kFloat)
-                    .view({heads, count, kValueDim}) - first).to(value_type)) {}
+                    .view({heads, count, kValueDim})
+                   .sub(first)).to(value_type)) {}
 
   KVSegment segment(int head_begin, int head_end, int64_t first_position) const {
     KVSegment made;
@@ -162,8 +163,8 @@ TEST(KVView, RotatesKeysOfEachHeadByItsOwnPositions) {
   StorageArena scratch;
   const DenseKV dense = view.dense(0, Adding(), scratch);
   for (int64_t entry = 0; entry < 2; ++entry) {
-    EXPECT_TRUE(dense.keys[0][entry].equal(first.keys[0][entry] + 4 + entry));
-    EXPECT_TRUE(dense.keys[1][entry].equal(second.keys[0][entry] + 14 + entry));
+    EXPECT_TRUE(dense.keys[0][entry].equal(first.keys[0][entry].add(4 + entry)));
+    EXPECT_TRUE(dense.keys[1][entry].equal(second.keys[0][entry].add(14 + entry)));
   }
   EXPECT_EQ(dense.max_position, 21);  // the text position, whatever the rotation
 }
@@ -176,7 +177,7 @@ TEST(KVView, NeverRotatesWhatTheCacheHolds) {
   StorageArena scratch;
   const DenseKV dense = view.dense(0, Adding(), scratch);
   EXPECT_TRUE(block.keys.equal(before));
-  EXPECT_TRUE(dense.keys[1][2].equal(before[1][2] + 7));
+  EXPECT_TRUE(dense.keys[1][2].equal(before[1][2].add(7)));
 }
 
 TEST(KVView, IsEmptyWhereARowHoldsNothing) {

@@ -69,8 +69,9 @@ Json json_of(const OptionSpec& option) {
   return {{"name", option.name},
           {"type", name_of(option.type)},
           {"default", option.required ? Json(nullptr) : Json(option.default_text)},
-          {"range", {{"minimum", bound(option.minimum, option.type)},
-                     {"maximum", bound(option.maximum, option.type)}}},
+          {"range",
+           {{"minimum", bound(option.minimum, option.type)},
+            {"maximum", bound(option.maximum, option.type)}}},
           {"choices", option.choices},
           {"unit", option.unit},
           {"doc", option.doc},
@@ -109,8 +110,12 @@ Json json_of(const PositionTraits& traits) {
 Json common_part(const char* kind, const ComponentInfo& info, const std::string& origin) {
   Json options = Json::array();
   for (const OptionSpec& option : info.options) options.push_back(json_of(option));
-  return {{"kind", kind},         {"name", info.name}, {"summary", info.summary},
-          {"citation", info.citation}, {"origin", origin},  {"options", options}};
+  return {{"kind", kind},
+          {"name", info.name},
+          {"summary", info.summary},
+          {"citation", info.citation},
+          {"origin", origin},
+          {"options", options}};
 }
 
 // Traits with default options; the reason where they have none (a required option, an odd shape).
@@ -146,12 +151,9 @@ Json find_entries(const Registry& registry, const std::string& name) {
               [&](Json& json, const AttentionEntry&) {
                 add_traits(json, [&] { return registry.attention_traits(spec); });
               });
-  add_entries(found, registry.positions(), name, "position",
-              [&](Json& json, const PositionEntry&) {
-                add_traits(json, [&] {
-                  return registry.position_traits(spec, sample_position_shape());
-                });
-              });
+  add_entries(found, registry.positions(), name, "position", [&](Json& json, const PositionEntry&) {
+    add_traits(json, [&] { return registry.position_traits(spec, sample_position_shape()); });
+  });
   add_entries(found, registry.experiments(), name, "experiment",
               [](Json&, const ExperimentEntry&) {});
   return found;

@@ -44,8 +44,9 @@ SamplerConfig GenerateArguments::sampler() const {
   const bool sample =
       temperature_option->count() + top_k_option->count() + top_p_option->count() > 0;
   if (!sample) return config;
-  KVLAB_CHECK(std::isfinite(temperature) && temperature > 0, "[command_line.--temperature] must be ",
-              "above 0, got ", temperature, ". Leave it out to take the likeliest token");
+  KVLAB_CHECK(std::isfinite(temperature) && temperature > 0,
+              "[command_line.--temperature] must be ", "above 0, got ", temperature,
+              ". Leave it out to take the likeliest token");
   KVLAB_CHECK(top_p > 0 && top_p <= 1, "[command_line.--top-p] must be above 0 and at most 1, got ",
               top_p);
   config.type = SamplerType::sample;
@@ -183,8 +184,8 @@ int run_generate(const GenerateArguments& arguments) {
   const std::vector<int32_t> prompt = arguments.input.tokens(model.tokenizer.get());
   check_ids(prompt, model.config().vocabulary, "generate");
   options.stop_tokens = stop_tokens(arguments, model.config());
-  const int64_t length = needed_length(arguments, static_cast<int64_t>(prompt.size()),
-                                       model.config().context);
+  const int64_t length =
+      needed_length(arguments, static_cast<int64_t>(prompt.size()), model.config().context);
   Session session(model, registry, session_options(arguments.model, model.config(), length));
 
   std::cerr << "generate: " << prompt.size() << " prompt tokens, up to " << arguments.new_tokens
@@ -231,7 +232,8 @@ int run_generate(const GenerateArguments& arguments) {
 void add_generate_command(CLI::App& app, Invocation& invocation) {
   CLI::App* command = app.add_subcommand("generate", "Generate tokens from a prompt.");
   command->footer(
-      "N new tokens come out: no stop token is applied unless --stop-token or --stop is given. The\n"
+      "N new tokens come out: no stop token is applied unless --stop-token or --stop is given. "
+      "The\n"
       "likeliest token is taken unless --temperature, --top-k or --top-p is given.");
   const auto arguments = std::make_shared<GenerateArguments>();
   add_model_options(*command, arguments->model);

@@ -78,8 +78,8 @@ int run_list(const std::string& kind, bool json) {
 }  // namespace
 
 void add_list_command(CLI::App& app, Invocation& invocation) {
-  CLI::App* command =
-      app.add_subcommand("list", "Names and summaries of caches, attention, positions, experiments.");
+  CLI::App* command = app.add_subcommand(
+      "list", "Names and summaries of caches, attention, positions, experiments.");
   const auto kind = std::make_shared<std::string>();
   const auto json = std::make_shared<bool>(false);
   command->add_option("kind", *kind, "caches, attention, positions or experiments; default: all");

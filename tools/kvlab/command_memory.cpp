@@ -1,5 +1,6 @@
 #include "command_memory.h"
 
+#include <algorithm>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -56,8 +57,7 @@ class Estimator {
     const int64_t prompt = std::max<int64_t>(length - 1, 1);
     const std::vector<int64_t> prompts(static_cast<size_t>(batch), prompt);
     const MemoryUsage usage = registry_.estimate_cache(
-        options.cache, shape,
-        StepSequence::prefill_then_decode(prompts, length > 1 ? 2 : 1, 0));
+        options.cache, shape, StepSequence::prefill_then_decode(prompts, length > 1 ? 2 : 1, 0));
     return {payload(batch, length), usage.reserved(), usage.peak_total};
   }
 
@@ -95,15 +95,14 @@ int64_t largest(int64_t most, Fits&& fits) {
 }
 
 struct Fit {
-  int64_t longest = 0;  // for one row; kLongest means: at least
+  int64_t longest = 0;                               // for one row; kLongest means: at least
   std::vector<std::pair<int64_t, int64_t>> batches;  // length, largest batch
 };
 
 Fit find_fit(const Estimator& estimator, int64_t bytes, const std::vector<int64_t>& lengths) {
   Fit fit;
-  fit.longest = largest(kLongest, [&](int64_t length) {
-    return estimator.at(1, length).peak <= bytes;
-  });
+  fit.longest =
+      largest(kLongest, [&](int64_t length) { return estimator.at(1, length).peak <= bytes; });
   for (const int64_t length : lengths) {
     fit.batches.emplace_back(length, largest(kLargestBatch, [&](int64_t batch) {
                                return estimator.at(batch, length).peak <= bytes;
@@ -115,10 +114,14 @@ Fit find_fit(const Estimator& estimator, int64_t bytes, const std::vector<int64_
 class MemoryTable {
  public:
   explicit MemoryTable(const ModelConfig& model) : context_(model.context) {
-    table_.columns = {{"cache", "cache"},     {"dtype", "dtype"},
-                      {"batch", "batch"},     {"length", "length", "tokens"},
-                      {"payload", "payload", "bytes"}, {"reserved", "reserved", "bytes"},
-                      {"peak", "peak", "bytes"},       {"note", "note"}};
+    table_.columns = {{"cache", "cache"},
+                      {"dtype", "dtype"},
+                      {"batch", "batch"},
+                      {"length", "length", "tokens"},
+                      {"payload", "payload", "bytes"},
+                      {"reserved", "reserved", "bytes"},
+                      {"peak", "peak", "bytes"},
+                      {"note", "note"}};
   }
 
   void add(const Estimator& estimator, int64_t batch, int64_t length) {
@@ -150,22 +153,26 @@ class MemoryTable {
 Json fit_json(const Estimator& estimator, const Fit& fit, int64_t bytes, int64_t context) {
   Json batches = Json::array();
   for (const auto& [length, batch] : fit.batches) {
-    batches.push_back({{"length", length},
-                       {"largest_batch", batch},
-                       {"hypothetical", length > context}});
+    batches.push_back(
+        {{"length", length}, {"largest_batch", batch}, {"hypothetical", length > context}});
   }
-  return {{"cache", estimator.cache()}, {"dtype", estimator.dtype()},
-          {"bytes", bytes},             {"longest_length", fit.longest},
-          {"hypothetical", fit.longest > context}, {"batches", batches}};
+  return {{"cache", estimator.cache()},
+          {"dtype", estimator.dtype()},
+          {"bytes", bytes},
+          {"longest_length", fit.longest},
+          {"hypothetical", fit.longest > context},
+          {"batches", batches}};
 }
 
 void print_fit(const Estimator& estimator, const Fit& fit, int64_t bytes, int64_t context) {
   const auto limited = [](int64_t value, int64_t most) {
     return (value == most ? "at least " : "") + count_cell(value).text;
   };
-  std::cout << "\n" << estimator.cache() << ", " << estimator.dtype() << ", within "
-            << count_cell(bytes).text << " bytes:\n  longest text of one row: "
-            << limited(fit.longest, kLongest) << " tokens";
+  std::cout << "\n"
+            << estimator.cache() << ", " << estimator.dtype() << ", within "
+            << count_cell(bytes).text
+            << " bytes:\n  longest text of one row: " << limited(fit.longest, kLongest)
+            << " tokens";
   if (fit.longest > context) {
     std::cout << " (hypothetical: the model's context is " << count_cell(context).text << ")";
   }
@@ -236,9 +243,8 @@ void add_memory_command(CLI::App& app, Invocation& invocation) {
   command->add_option("--cache", arguments->caches, "A cache and its options; may be repeated")
       ->allow_extra_args(false)
       ->capture_default_str();
-  arguments->fit_option =
-      command->add_option("--fit", arguments->fit,
-                          "Also say what fits these bytes, e.g. 8GB or 512MiB");
+  arguments->fit_option = command->add_option("--fit", arguments->fit,
+                                              "Also say what fits these bytes, e.g. 8GB or 512MiB");
   command->add_flag("--json", arguments->json, "Print one line of JSON");
   command->callback([arguments, &invocation] {
     invocation.run = [arguments] { return run_memory(*arguments); };

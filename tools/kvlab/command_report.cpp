@@ -42,9 +42,8 @@ void add_report_command(CLI::App& app, Invocation& invocation) {
   const auto folder = std::make_shared<std::string>();
   command->add_option("run_folder", *folder, "The run's folder, which holds report/document.json")
       ->required();
-  command->callback([folder, &invocation] {
-    invocation.run = [folder] { return run_report(*folder); };
-  });
+  command->callback(
+      [folder, &invocation] { invocation.run = [folder] { return run_report(*folder); }; });
 }
 
 }  // namespace kvlab

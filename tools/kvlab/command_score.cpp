@@ -54,14 +54,13 @@ int run_score(const ScoreArguments& arguments) {
   int code = kExitOk;
   try {
     run_checked([&] {
-      teacher_force(session, {tokens},
-                    [&](int, int64_t position, std::span<const float> logits) {
-                      const auto next = static_cast<size_t>(position + 1);
-                      if (next < tokens.size()) {
-                        losses.push_back(negative_log_likelihood(logits, tokens[next]));
-                      }
-                      progress.update(position + 1);
-                    });
+      teacher_force(session, {tokens}, [&](int, int64_t position, std::span<const float> logits) {
+        const auto next = static_cast<size_t>(position + 1);
+        if (next < tokens.size()) {
+          losses.push_back(negative_log_likelihood(logits, tokens[next]));
+        }
+        progress.update(position + 1);
+      });
     });
   } catch (const InterruptedError&) {
     code = kExitInterrupted;
@@ -86,9 +85,8 @@ void add_score_command(CLI::App& app, Invocation& invocation) {
   const auto arguments = std::make_shared<ScoreArguments>();
   add_model_options(*command, arguments->model);
   arguments->input.add_options(*command, "--text", true);
-  command->callback([arguments, &invocation] {
-    invocation.run = [arguments] { return run_score(*arguments); };
-  });
+  command->callback(
+      [arguments, &invocation] { invocation.run = [arguments] { return run_score(*arguments); }; });
 }
 
 }  // namespace kvlab

@@ -25,7 +25,8 @@ int run_validate(const ValidateArguments& arguments) {
 }  // namespace
 
 void add_validate_command(CLI::App& app, Invocation& invocation) {
-  CLI::App* command = app.add_subcommand("validate", "Check an experiment file without running it.");
+  CLI::App* command =
+      app.add_subcommand("validate", "Check an experiment file without running it.");
   const auto arguments = std::make_shared<ValidateArguments>();
   command->add_option("config", arguments->config, "The experiment's YAML")->required();
   command->add_option("overrides", arguments->overrides, "key=value, applied in order");

@@ -24,8 +24,9 @@ int report_exception(std::ostream& log) {
   } catch (const c10::Error& error) {
     return say(error.what_without_backtrace(), kExitFailed);
   } catch (const std::bad_alloc&) {
-    return say("[runtime.memory] the system has no memory left; ask for shorter texts or fewer rows",
-               kExitFailed);
+    return say(
+        "[runtime.memory] the system has no memory left; ask for shorter texts or fewer rows",
+        kExitFailed);
   } catch (const std::exception& error) {
     return say(error.what(), kExitFailed);
   } catch (...) {

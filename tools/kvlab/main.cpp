@@ -1,6 +1,5 @@
 // kvlab: the command line of the laboratory.
 #include <iostream>
-#include <memory>
 
 #include "command_describe.h"
 #include "command_doctor.h"
@@ -31,7 +30,7 @@ constexpr const char* kExamples = R"(Examples:
   kvlab score --model smollm2_135m --text "Once upon a time" --chunk 1
   kvlab memory --model smollm2_135m --length 512,2048 --batch 1,8 --fit 8GB
   kvlab describe paged
-  kvlab run configs/experiments/generation.yaml measure.repeats=3
+  kvlab run configs/experiments/quickstart.yaml measure.repeats=3
 
 Exit codes: 0 ok, 1 a run failed, 2 wrong usage or config, 4 a model, file or plugin is missing,
 130 interrupted (partial results are kept). Results go to stdout, messages to stderr.)";
@@ -57,8 +56,8 @@ void check_command_name(const CLI::App& app, const std::string& word) {
   for (const std::string& name : names) {
     if (name == word) return;
   }
-  throw UserError(detail::concat("[command_line] '", word, "' is no command.",
-                                 suggestion(word, names)));
+  throw UserError(
+      detail::concat("[command_line] '", word, "' is no command.", suggestion(word, names)));
 }
 
 int run_command_line(int argc, char** argv) {

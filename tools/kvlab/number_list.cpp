@@ -51,16 +51,15 @@ class ListParser {
     const char* begin = text_.data() + at_;
     const auto [stop, error] = std::from_chars(begin, text_.data() + text_.size(), value);
     const std::string_view digits(begin, static_cast<size_t>(stop - begin));
-    KVLAB_CHECK(error == std::errc{} && value >= least_ && value <= most_, "[command_line.", option_,
-                "] number at character ", at_ + 1, " must be from ", least_, " to ", most_, ", got ",
-                digits);
+    KVLAB_CHECK(error == std::errc{} && value >= least_ && value <= most_, "[command_line.",
+                option_, "] number at character ", at_ + 1, " must be from ", least_, " to ", most_,
+                ", got ", digits);
     at_ += digits.size();
     return value;
   }
 
   [[noreturn]] void fail(const char* wanted, size_t at) const {
-    const std::string got =
-        at == text_.size() ? "the end" : "'" + std::string(1, text_[at]) + "'";
+    const std::string got = at == text_.size() ? "the end" : "'" + std::string(1, text_[at]) + "'";
     throw UserError(detail::concat("[command_line.", option_, "] wanted ", wanted, " at character ",
                                    at + 1, " of '", text_, "', got ", got,
                                    ". Write numbers like 1,2,3"));
@@ -77,9 +76,8 @@ double unit_factor(std::string unit) {
   for (char& c : unit) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   if (unit.empty() || unit == "b") return 1;
   constexpr std::pair<const char*, double> kUnits[] = {
-      {"kb", 1e3},         {"mb", 1e6},           {"gb", 1e9},
-      {"tb", 1e12},        {"kib", 1024.0},       {"mib", 1048576.0},
-      {"gib", 1073741824.0}, {"tib", 1099511627776.0}};
+      {"kb", 1e3},     {"mb", 1e6},        {"gb", 1e9},           {"tb", 1e12},
+      {"kib", 1024.0}, {"mib", 1048576.0}, {"gib", 1073741824.0}, {"tib", 1099511627776.0}};
   for (const auto& [name, factor] : kUnits) {
     if (unit == name) return factor;
   }
@@ -103,8 +101,8 @@ std::vector<int32_t> parse_ids(std::string_view text, const std::string& option)
 
 int64_t parse_bytes(std::string_view text, const std::string& option) {
   double number = 0;
-  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), number,
-                                             std::chars_format::fixed);
+  const auto [stop, error] =
+      std::from_chars(text.data(), text.data() + text.size(), number, std::chars_format::fixed);
   std::string_view unit = text.substr(static_cast<size_t>(stop - text.data()));
   while (!unit.empty() && unit.front() == ' ') unit.remove_prefix(1);
   const double bytes = number * unit_factor(std::string(unit));

@@ -44,8 +44,8 @@ class TextInput {
 /// Throws UserError naming the first id outside a vocabulary of `vocabulary` tokens.
 void check_ids(std::span<const int32_t> ids, int64_t vocabulary, const std::string& what);
 
-/// Decodes one token. An id that the model has and the tokenizer lacks (padded vocabularies) becomes
-/// U+FFFD.
+/// Decodes one token. An id that the model has and the tokenizer lacks (padded vocabularies)
+/// becomes U+FFFD.
 std::string decode_token(const Tokenizer& tokenizer, int32_t id);
 
 }  // namespace kvlab

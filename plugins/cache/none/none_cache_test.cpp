@@ -123,7 +123,7 @@ TEST(NoneCache, TakesTheLatestTensorsWhenALayerIsAppendedAgain) {
   plan.add(slice, std::vector<int32_t>(1, 1));
   const at::Tensor key = at::zeros({1, shape.kv_heads, shape.key_dim}, shape.dtype);
   const at::Tensor value = at::zeros({1, shape.kv_heads, shape.value_dim}, shape.dtype);
-  const at::Tensor other = value + 1;
+  const at::Tensor other = value.add(1);
   cache.begin_step(plan);
   cache.append(0, key, value);
   cache.append(0, key, other);

@@ -23,8 +23,8 @@ TEST(LearnedPosition, AddsTheRowOfEachPosition) {
   const LearnedPosition position(shape_with_table(5, 3));
   at::Tensor embedding = at::zeros({2, 3}, at::kFloat);
   at::Tensor positions = at::zeros({2}, at::kLong);
-  positions[0] = 4;
-  positions[1] = 1;
+  positions[0].fill_(4);
+  positions[1].fill_(1);
   position.add_to_embedding(embedding, positions);
   const float* data = embedding.const_data_ptr<float>();
   EXPECT_EQ(std::vector<float>(data, data + 6), (std::vector<float>{12, 13, 14, 3, 4, 5}));

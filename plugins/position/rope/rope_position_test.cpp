@@ -30,7 +30,7 @@ at::Tensor random_heads(int64_t tokens, int64_t heads, unsigned seed) {
   return made;
 }
 
-at::Tensor one_position(int64_t position) { return at::zeros({1}, at::kLong) + position; }
+at::Tensor one_position(int64_t position) { return at::zeros({1}, at::kLong).add(position); }
 
 double score(const at::Tensor& query, const at::Tensor& key) {
   double sum = 0;

@@ -1,0 +1,97 @@
+// Every config that ships must load: the first thing a user tries.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "kvlab/runtime/model.h"
+#include "tests/fixtures/run_config.h"
+
+namespace {
+
+using namespace kvlab::test;
+using namespace kvlab;
+namespace fs = std::filesystem;
+
+const fs::path kConfigs = fs::path(KVLAB_SOURCE_DIR) / "configs";
+
+std::vector<std::string> yaml_files(const char* folder) {
+  std::vector<std::string> files;
+  for (const auto& entry : fs::recursive_directory_iterator(kConfigs / folder)) {
+    if (entry.path().extension() == ".yaml") files.push_back(entry.path().string());
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+// Vocabularies and the small model come from tools/setup.
+bool has_downloads() {
+  return fs::exists(fs::path(KVLAB_SOURCE_DIR) / ".deps/vocab/gpt2") &&
+         fs::exists(fs::path(KVLAB_SOURCE_DIR) / ".deps/models/smollm2-135m");
+}
+
+TEST(ShippedConfigs, EveryExperimentValidates) {
+  if (!has_downloads()) GTEST_SKIP() << "run tools/setup first: .deps is incomplete";
+  const Registry registry = full_registry();
+  const std::vector<std::string> files = yaml_files("experiments");
+  EXPECT_GE(files.size(), 5u);
+  for (const std::string& file : files) {
+    try {
+      load_experiment(file, {}, registry);
+    } catch (const std::exception& error) {
+      ADD_FAILURE() << file << "\n" << error.what();
+    }
+  }
+}
+
+TEST(ShippedConfigs, EveryModelLoadsAndItsShapeIsWhole) {
+  if (!has_downloads()) GTEST_SKIP() << "run tools/setup first: .deps is incomplete";
+  const std::vector<std::string> files = yaml_files("models");
+  EXPECT_GE(files.size(), 10u);
+  for (const std::string& file : files) {
+    try {
+      const ModelSource source = load_model_source(file);
+      EXPECT_EQ(source.name, fs::path(file).stem().string());
+      const ModelConfig shape = model_shape(source);
+      shape.validate();
+      check_stated_shape(source, shape);
+    } catch (const std::exception& error) {
+      ADD_FAILURE() << file << "\n" << error.what();
+    }
+  }
+}
+
+TEST(ShippedConfigs, ShapesHaveThePublishedParameterCounts) {
+  if (!has_downloads()) GTEST_SKIP() << "run tools/setup first: .deps is incomplete";
+  const auto millions = [](const char* name) {
+    const std::string file = (kConfigs / "models" / (std::string(name) + ".yaml")).string();
+    return static_cast<double>(model_shape(load_model_source(file)).parameters()) / 1e6;
+  };
+  EXPECT_NEAR(millions("llama_7b_shaped"), 6738, 1);
+  EXPECT_NEAR(millions("llama3_8b_shaped"), 8030, 1);
+  EXPECT_NEAR(millions("smollm2_135m"), 134.5, 0.1);
+  // With a head of its own, as the golden model has: 124.4 + 38.6 million.
+  EXPECT_NEAR(millions("gpt2_124m"), 163, 0.5);
+}
+
+TEST(ShippedConfigs, EveryCacheFitsATinyModel) {
+  const Registry registry = full_registry();
+  const std::vector<std::string> files = yaml_files("caches");
+  EXPECT_GE(files.size(), 7u);
+  CacheShape shape;
+  shape.layers = 2;
+  shape.query_heads = shape.kv_heads = 4;
+  shape.rows = 1;
+  shape.key_dim = shape.value_dim = 8;
+  shape.max_length = shape.max_step_tokens = 32;
+  for (const std::string& file : files) {
+    try {
+      StorageArena arena;
+      registry.make_cache(read_component(load_config_file(file)), shape, arena);
+    } catch (const std::exception& error) {
+      ADD_FAILURE() << file << "\n" << error.what();
+    }
+  }
+}
+
+}  // namespace
