@@ -11,6 +11,13 @@ find_package(LibTorch 2.11 REQUIRED)
 kvlab_find(yaml-cpp libyaml-cpp-dev)
 kvlab_find(fmt libfmt-dev)
 kvlab_find(spdlog libspdlog-dev)
+# LibTorch's include folder carries another fmt, without its library. Debian's headers come first, so
+# that they match the library that spdlog and kvlab link.
+find_path(KVLAB_FMT_INCLUDE fmt/format.h PATHS /usr/include NO_DEFAULT_PATH)
+if(KVLAB_FMT_INCLUDE)
+  file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/system_fmt)
+  file(CREATE_LINK ${KVLAB_FMT_INCLUDE}/fmt ${CMAKE_BINARY_DIR}/system_fmt/fmt SYMBOLIC)
+endif()
 kvlab_find(nlohmann_json nlohmann-json3-dev)
 kvlab_find(CLI11 libcli11-dev)
 find_library(KVLAB_PCRE2 pcre2-8)

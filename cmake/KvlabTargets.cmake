@@ -2,6 +2,7 @@
 
 add_library(kvlab_settings INTERFACE)
 target_compile_features(kvlab_settings INTERFACE cxx_std_20)
+target_include_directories(kvlab_settings INTERFACE ${CMAKE_BINARY_DIR}/system_fmt)
 target_compile_options(kvlab_settings INTERFACE -Wall -Wextra -Wpedantic -Wshadow
   -fvisibility=default)
 if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)

@@ -210,8 +210,8 @@ CaseResult CaseRunner::run_case(const Setting& setting, const ComponentSpec& cac
     result.verdict = Verdict::distance;
     return result;
   }
-  const bool equal = exact_numbers ? result.comparison.equal()
-                                   : result.comparison.mean_kl <= result.kl_limit;
+  const bool equal =
+      exact_numbers ? result.comparison.equal() : result.comparison.mean_kl <= result.kl_limit;
   result.verdict = equal ? Verdict::equal : Verdict::differs;
   if (!exact_numbers) {
     result.detail += fmt::format("; limit {:.2e}, {} times what bf16 costs without a cache",

@@ -27,8 +27,8 @@ const char* verdict_name(Verdict verdict);
 /// What is combined.
 struct CaseName {
   std::string model, position, dtype, attention, cache;
-  int64_t chunk = 0;      ///< 0 = the whole text
-  std::string against;    ///< what it is compared with
+  int64_t chunk = 0;    ///< 0 = the whole text
+  std::string against;  ///< what it is compared with
   std::string text() const;
 };
 
@@ -65,7 +65,7 @@ class CaseRunner {
   struct Setting {
     const Model& f32;
     const Model* bf16;
-    const LogitRecord& control;      ///< no cache, f32, this attention
+    const LogitRecord& control;  ///< no cache, f32, this attention
     CaseName name;
     ComponentSpec attention;
   };

@@ -22,8 +22,8 @@ ComparedText::ComparedText(ConfigReader reader) : reader_(std::move(reader)) {
   }
   const IntegerRange most{1, int64_t{1} << 24};
   if (kind_ == "random") {
-    random_seed_ = static_cast<uint64_t>(
-        reader_.integer("random", {0, std::numeric_limits<int64_t>::max()}));
+    random_seed_ =
+        static_cast<uint64_t>(reader_.integer("random", {0, std::numeric_limits<int64_t>::max()}));
     tokens_ = reader_.integer("tokens", most);
   } else {
     tokens_ = reader_.integer_or("tokens", 0, most);
@@ -50,8 +50,9 @@ std::vector<int32_t> ComparedText::tokens_for(const std::string& model, const To
     return tokens;
   }
   if (tokenizer == nullptr) {
-    reader_.fail(kind_, "model '" + model + "' has no tokenizer; give it one, or write "
-                        "{random: SEED, tokens: N}");
+    reader_.fail(kind_, "model '" + model +
+                            "' has no tokenizer; give it one, or write "
+                            "{random: SEED, tokens: N}");
   }
   tokens = tokenizer->encode(text_);
   if (static_cast<int64_t>(tokens.size()) < std::max<int64_t>(tokens_, 1)) {
@@ -62,9 +63,9 @@ std::vector<int32_t> ComparedText::tokens_for(const std::string& model, const To
   if (tokens_ > 0) tokens.resize(static_cast<size_t>(tokens_));
   for (const int32_t token : tokens) {
     if (token >= vocabulary) {
-      reader_.fail(kind_, detail::concat("the tokenizer gives token ", token,
-                                         ", outside the vocabulary of ", vocabulary, " of model '",
-                                         model, "'"));
+      reader_.fail(
+          kind_, detail::concat("the tokenizer gives token ", token, ", outside the vocabulary of ",
+                                vocabulary, " of model '", model, "'"));
     }
   }
   return tokens;

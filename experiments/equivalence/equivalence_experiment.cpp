@@ -131,8 +131,7 @@ void EquivalenceExperiment::read_components(ConfigReader& reader, const Registry
       }
     }
     combinations_.positions.clear();
-    for (const ComponentSpec& position :
-         all_or_listed(reader, "positions", registry.positions())) {
+    for (const ComponentSpec& position : all_or_listed(reader, "positions", registry.positions())) {
       resolve_options(registry.position(position.type, position.where).info, position, "position");
       combinations_.positions.emplace_back(position);
     }
@@ -158,8 +157,8 @@ void EquivalenceExperiment::read_texts(ConfigReader workload) {
       rows.push_back(text.tokens_for(source.name, tokenizer.get(), shape.vocabulary));
       if (static_cast<int64_t>(rows.back().size()) > shape.context) {
         workload.fail("texts", detail::concat("a text of ", rows.back().size(),
-                                              " tokens does not fit the context of ",
-                                              shape.context, " of model '", source.name, "'"));
+                                              " tokens does not fit the context of ", shape.context,
+                                              " of model '", source.name, "'"));
       }
       if (text.random_seed() && seed_ == 0) seed_ = *text.random_seed();
     }
@@ -170,10 +169,10 @@ void EquivalenceExperiment::read_texts(ConfigReader workload) {
 void EquivalenceExperiment::record(RunContext& context, const CaseResult& result) {
   results_.push_back(result);
   const CaseName& name = result.name;
-  Json line = {{"model", name.model},         {"position", name.position},
-               {"dtype", name.dtype},         {"attention", name.attention},
-               {"arm", name.cache},           {"chunk", name.chunk},
-               {"against", name.against},     {"verdict", verdict_name(result.verdict)},
+  Json line = {{"model", name.model},     {"position", name.position},
+               {"dtype", name.dtype},     {"attention", name.attention},
+               {"arm", name.cache},       {"chunk", name.chunk},
+               {"against", name.against}, {"verdict", verdict_name(result.verdict)},
                {"detail", result.detail}};
   if (compared(result.verdict)) {
     const LogitComparison& comparison = result.comparison;
@@ -221,24 +220,26 @@ ReportSection EquivalenceExperiment::summary(ExperimentResult& outcome) const {
         std::max(tally->worst_difference, result.comparison.relative_difference());
     tally->worst_kl = std::max(tally->worst_kl, result.comparison.mean_kl);
     if (result.kl_limit > 0) {
-      tally->worst_share = std::max(tally->worst_share,
-                                    result.comparison.mean_kl / result.kl_limit);
+      tally->worst_share =
+          std::max(tally->worst_share, result.comparison.mean_kl / result.kl_limit);
     }
   }
   ReportTable table{"summary", "Worst case per cache, element type and attention", {}, {}, ""};
-  table.columns = {{"cache", "Cache", "", {}},
-                   {"dtype", "Element", "", {}},
-                   {"attention", "Attention", "", {}},
-                   {"equal", "Equal", "", {}},
-                   {"refused", "Refused", "", {}},
-                   {"difference", "Largest difference", "of largest |logit|",
-                    BetterDirection::lower},
-                   {"kl", "Largest mean KL", "nats/token", BetterDirection::lower},
-                   {"share", "Of its bf16 limit", "", BetterDirection::lower},
-                   {"bits", "Bit-identical", "", {}}};
+  table.columns = {
+      {"cache", "Cache", "", {}},
+      {"dtype", "Element", "", {}},
+      {"attention", "Attention", "", {}},
+      {"equal", "Equal", "", {}},
+      {"refused", "Refused", "", {}},
+      {"difference", "Largest difference", "of largest |logit|", BetterDirection::lower},
+      {"kl", "Largest mean KL", "nats/token", BetterDirection::lower},
+      {"share", "Of its bf16 limit", "", BetterDirection::lower},
+      {"bits", "Bit-identical", "", {}}};
   table.note = fmt::format(
-      "f32: at most {:.0e} of the largest |logit| and the same best tokens but for near-ties. bf16: "
-      "mean KL to no cache at most {} times the KL of bf16 to f32 without a cache. Bit-identical: to "
+      "f32: at most {:.0e} of the largest |logit| and the same best tokens but for near-ties. "
+      "bf16: "
+      "mean KL to no cache at most {} times the KL of bf16 to f32 without a cache. Bit-identical: "
+      "to "
       "the first exact cache at equal step shapes, bf16 with eager attention.",
       kEqualityTolerance, kBf16DivergenceFactor);
   std::vector<Bar> bars;
@@ -259,11 +260,11 @@ ReportSection EquivalenceExperiment::summary(ExperimentResult& outcome) const {
              : empty_cell()});
     if (!any) continue;
     if (tally.dtype == "f32") {
-      bars.push_back({tally.cache, tally.worst_difference / kEqualityTolerance, {}, {},
-                      tally.attention});
+      bars.push_back(
+          {tally.cache, tally.worst_difference / kEqualityTolerance, {}, {}, tally.attention});
     }
-    const std::vector<std::pair<std::string, std::string>> group = {
-        {"dtype", tally.dtype}, {"attention", tally.attention}};
+    const std::vector<std::pair<std::string, std::string>> group = {{"dtype", tally.dtype},
+                                                                    {"attention", tally.attention}};
     const int64_t n = tally.judged + tally.approximate;
     outcome.metrics.push_back({tally.cache, "worst_relative_difference", tally.worst_difference,
                                "of largest |logit|", n, none, none, BetterDirection::lower, group});
@@ -323,13 +324,13 @@ void EquivalenceExperiment::judge(ExperimentResult& outcome) const {
     ++all;
     const bool good = result.verdict == Verdict::equal;
     equal += good ? 1 : 0;
-    const std::string check = fmt::format("equal to no cache, {}, model {}", result.name.dtype,
-                                          result.name.model);
-    auto entry = std::find_if(outcome.report.checks.begin(), outcome.report.checks.end(),
-                              [&](const ReportCheck& candidate) {
-                                return candidate.arm == result.name.cache &&
-                                       candidate.check == check;
-                              });
+    const std::string check =
+        fmt::format("equal to no cache, {}, model {}", result.name.dtype, result.name.model);
+    auto entry =
+        std::find_if(outcome.report.checks.begin(), outcome.report.checks.end(),
+                     [&](const ReportCheck& candidate) {
+                       return candidate.arm == result.name.cache && candidate.check == check;
+                     });
     if (entry == outcome.report.checks.end()) {
       const auto mine = [&](const CaseResult& other) {
         return judged(other.verdict) && other.name.cache == result.name.cache &&
@@ -364,7 +365,8 @@ void EquivalenceExperiment::judge(ExperimentResult& outcome) const {
   if (refused > 0) {
     outcome.report.conclusions.push_back(
         fmt::format("{} combinations were refused because their parts cannot work together; the "
-                    "reasons stand in the table of all cases.", refused));
+                    "reasons stand in the table of all cases.",
+                    refused));
   }
   if (all == 0 && approximate == 0) outcome.passed = false;
 }

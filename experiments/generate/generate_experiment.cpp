@@ -75,9 +75,8 @@ GenerateExperiment::GenerateExperiment(ExperimentConfig& config, const Registry&
     registry.cache(arm.cache.type, arm.cache.where);
     ModelConfig used = shape_;
     if (arm.position) used.position = *arm.position;
-    for (const std::string& reason :
-         incompatibilities(used, registry, session_options(arm),
-                           has_position_table(source_, shape_, used))) {
+    for (const std::string& reason : incompatibilities(used, registry, session_options(arm),
+                                                       has_position_table(source_, shape_, used))) {
       reasons += "\n  - " + arm.where + ": arm '" + arm.name + "': " + reason;
     }
   }
@@ -186,13 +185,13 @@ void GenerateExperiment::record(RunContext& context, const ArmConfig& arm,
     line["stopped"] = stop_reason_name(result.stopped[row]);
     line["ttft_ns"] = result.ttft_ns;
     line["token_ns"] = result.token_ns;
-    line["bytes"] = {{"payload", result.payload},
-                     {"storage", result.cache.live_bytes(MemoryKind::storage)},
-                     {"metadata", result.cache.live_bytes(MemoryKind::metadata)},
-                     {"scratch", result.cache.peak_bytes(MemoryKind::scratch) +
-                                     result.scratch.peak_total},
-                     {"reserved", result.cache.reserved()},
-                     {"peak", result.cache.peak_total}};
+    line["bytes"] = {
+        {"payload", result.payload},
+        {"storage", result.cache.live_bytes(MemoryKind::storage)},
+        {"metadata", result.cache.live_bytes(MemoryKind::metadata)},
+        {"scratch", result.cache.peak_bytes(MemoryKind::scratch) + result.scratch.peak_total},
+        {"reserved", result.cache.reserved()},
+        {"peak", result.cache.peak_total}};
     line["work"] = {{"token_forwards", result.work.token_forwards},
                     {"logit_rows", result.work.logit_rows},
                     {"bytes_moved", result.work.bytes_moved}};
@@ -205,10 +204,13 @@ ExperimentResult GenerateExperiment::run(RunContext& context) {
   ExperimentResult outcome;
   ReportDocument& report = outcome.report;
   ReportTable texts{"texts", "What each arm wrote", {}, {}, ""};
-  texts.columns = {{"arm", "Arm", "", {}},           {"row", "Row", "", {}},
-                   {"prompt", "Prompt", "", {}},      {"text", "Text", "", {}},
+  texts.columns = {{"arm", "Arm", "", {}},
+                   {"row", "Row", "", {}},
+                   {"prompt", "Prompt", "", {}},
+                   {"text", "Text", "", {}},
                    {"prompt_tokens", "Prompt", "tokens", {}},
-                   {"new_tokens", "New", "tokens", {}}, {"stopped", "Stopped by", "", {}}};
+                   {"new_tokens", "New", "tokens", {}},
+                   {"stopped", "Stopped by", "", {}}};
   ReportTable costs{"costs", "What it took", {}, {}, ""};
   costs.columns = {{"arm", "Arm", "", {}},
                    {"speed", "Generated, end to end", "tokens/s", {}},
@@ -217,8 +219,9 @@ ExperimentResult GenerateExperiment::run(RunContext& context) {
                    {"payload", "Payload", "bytes", {}},
                    {"reserved", "Reserved", "bytes", {}},
                    {"peak", "Peak of the cache", "bytes", {}}};
-  costs.note = "One run, not repeated and not interleaved: context for the text, no comparison. "
-               "`generation_benchmark` compares speeds.";
+  costs.note =
+      "One run, not repeated and not interleaved: context for the text, no comparison. "
+      "`generation_benchmark` compares speeds.";
 
   std::map<std::string, Model> models;  // by position encoding; arms may replace the model's own
   int64_t generated = 0;
@@ -228,19 +231,19 @@ ExperimentResult GenerateExperiment::run(RunContext& context) {
     try {
       const std::string key = arm.position ? to_string(*arm.position) : "";
       if (!models.contains(key)) {
-        models.emplace(key, load_model(source_, runtime_.weights, runtime_.activations,
-                                       arm.position));
+        models.emplace(key,
+                       load_model(source_, runtime_.weights, runtime_.activations, arm.position));
       }
       const GenerateResult result = run_arm(context, arm, models.at(key));
       record(context, arm, result);
       for (size_t row = 0; row < prompts_.size(); ++row) {
         const auto shown = static_cast<int64_t>(row);
-        texts.rows.push_back(
-            {text_cell(arm.name), count_cell(shown), text_cell(written(prompts_[row].tokens)),
-             text_cell(written(result.tokens[row])),
-             count_cell(static_cast<int64_t>(prompts_[row].tokens.size())),
-             count_cell(static_cast<int64_t>(result.tokens[row].size())),
-             text_cell(stop_reason_name(result.stopped[row]))});
+        texts.rows.push_back({text_cell(arm.name), count_cell(shown),
+                              text_cell(written(prompts_[row].tokens)),
+                              text_cell(written(result.tokens[row])),
+                              count_cell(static_cast<int64_t>(prompts_[row].tokens.size())),
+                              count_cell(static_cast<int64_t>(result.tokens[row].size())),
+                              text_cell(stop_reason_name(result.stopped[row]))});
       }
       const double seconds = 1e-9 * static_cast<double>(result.ttft_ns + result.decode_ns());
       const double speed = static_cast<double>(result.generated()) / seconds;

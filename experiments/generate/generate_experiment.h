@@ -19,7 +19,8 @@ struct Prompt {
 
 class GenerateExperiment : public Experiment {
  public:
-  /// Reads model, arms, runtime and workload, and checks whatever needs no weights. Throws UserError.
+  /// Reads model, arms, runtime and workload, and checks whatever needs no weights. Throws
+  /// UserError.
   GenerateExperiment(ExperimentConfig& config, const Registry& registry);
 
   ExperimentResult run(RunContext& context) override;

@@ -17,9 +17,9 @@ inline constexpr int64_t kFillStep = 512;
 StepSequence fill_sequence(const CacheShape& shape, int64_t length, const CacheTraits& traits);
 
 struct CacheMeasurement {
-  int64_t payload = 0;         ///< counted from what the cache hands out
-  int64_t stored_heads = 0;    ///< KV heads it keeps; a cache may keep another number than the model has
-  MemoryUsage usage;           ///< of its arena
+  int64_t payload = 0;       ///< counted from what the cache hands out
+  int64_t stored_heads = 0;  ///< KV heads it keeps, which may be another number than the model's
+  MemoryUsage usage;         ///< of its arena
 };
 
 /// Builds the cache and appends `length` zero keys and values to every row and layer. Throws

@@ -38,8 +38,15 @@ std::string window_text(const PayloadShape& shape) {
 
 Metric byte_metric(const std::string& arm, const char* name, int64_t bytes, int64_t length) {
   const double none = std::numeric_limits<double>::quiet_NaN();
-  return {arm, name, static_cast<double>(bytes), "bytes", 1, none, none,
-          BetterDirection::lower, {{"length", std::to_string(length)}}};
+  return {arm,
+          name,
+          static_cast<double>(bytes),
+          "bytes",
+          1,
+          none,
+          none,
+          BetterDirection::lower,
+          {{"length", std::to_string(length)}}};
 }
 
 }  // namespace
@@ -112,16 +119,20 @@ void MemoryTableExperiment::make_variants(const std::vector<ModelConfig>& models
             variant.query_heads = model.n_heads;
             variant.context = model.context;
             variant.model_window = model.window;
-            variant.payload = {batch, model.layers, head_count, model.head_dim,
+            variant.payload = {batch,
+                               model.layers,
+                               head_count,
+                               model.head_dim,
                                static_cast<int64_t>(c10::elementSize(variant.type)),
-                               window.window, window.layers};
+                               window.window,
+                               window.layers};
             variant.label = model.name;
             if (heads.size() > 1) variant.label += fmt::format(", {} KV heads", head_count);
             if (dtypes.size() > 1) variant.label += ", " + dtype;
             if (batches.size() > 1) variant.label += fmt::format(", batch {}", batch);
             if (window.window > 0) {
-              variant.label += fmt::format(", window {} in {} layers", window.window,
-                                           window.layers);
+              variant.label +=
+                  fmt::format(", window {} in {} layers", window.window, window.layers);
             }
             variants_.push_back(std::move(variant));
           }
@@ -142,8 +153,7 @@ void MemoryTableExperiment::check_caches(const ConfigReader& reader,
         shape.validate();
         registry.cache_traits(cache, shape);
       } catch (const UserError& error) {
-        reasons.insert("\n  - " + cache.where + ": model '" + variant.model +
-                       "': " + error.what());
+        reasons.insert("\n  - " + cache.where + ": model '" + variant.model + "': " + error.what());
       }
     }
   }
@@ -177,10 +187,14 @@ ReportSection MemoryTableExperiment::payload_section(RunContext& context,
       "values, nothing else. A layer with a window counts at most that many tokens.",
       "MB are 1,000,000 bytes."};
   ReportTable rounded{"payload", "Payload", {}, {}, ""};
-  rounded.columns = {{"model", "Model", "", {}},       {"layers", "Layers", "", {}},
-                     {"heads", "Heads", "", {}},       {"kv_heads", "KV heads", "", {}},
-                     {"head_dim", "Head dim", "", {}}, {"dtype", "Element", "", {}},
-                     {"batch", "Batch", "", {}},       {"window", "Window", "", {}},
+  rounded.columns = {{"model", "Model", "", {}},
+                     {"layers", "Layers", "", {}},
+                     {"heads", "Heads", "", {}},
+                     {"kv_heads", "KV heads", "", {}},
+                     {"head_dim", "Head dim", "", {}},
+                     {"dtype", "Element", "", {}},
+                     {"batch", "Batch", "", {}},
+                     {"window", "Window", "", {}},
                      {"token", "Per token", "bytes", BetterDirection::lower}};
   ReportTable exact = rounded;
   exact.id = "payload_bytes";
@@ -188,7 +202,8 @@ ReportSection MemoryTableExperiment::payload_section(RunContext& context,
   bool hypothetical = false;
   for (const int64_t length : lengths_) {
     const std::string heading = fmt::format("{} tokens", length);
-    rounded.columns.push_back({fmt::format("mb_{}", length), heading, "MB", BetterDirection::lower});
+    rounded.columns.push_back(
+        {fmt::format("mb_{}", length), heading, "MB", BetterDirection::lower});
     exact.columns.push_back(
         {fmt::format("bytes_{}", length), heading, "bytes", BetterDirection::lower});
   }
@@ -197,10 +212,14 @@ ReportSection MemoryTableExperiment::payload_section(RunContext& context,
   for (const Variant& variant : variants_) {
     const PayloadShape& shape = variant.payload;
     std::vector<ReportCell> row = {
-        text_cell(variant.model),    count_cell(shape.layers), count_cell(variant.query_heads),
-        count_cell(shape.kv_heads),  count_cell(shape.head_dim),
+        text_cell(variant.model),
+        count_cell(shape.layers),
+        count_cell(variant.query_heads),
+        count_cell(shape.kv_heads),
+        count_cell(shape.head_dim),
         text_cell(fmt::format("{} ({} bytes)", variant.dtype, shape.element_bytes)),
-        count_cell(shape.batch),     text_cell(window_text(shape)),
+        count_cell(shape.batch),
+        text_cell(window_text(shape)),
         count_cell(payload_per_token(shape))};
     std::vector<ReportCell> exact_row = row;
     LineSeries line{variant.label, {}, shape.window > 0, true};
@@ -217,16 +236,17 @@ ReportSection MemoryTableExperiment::payload_section(RunContext& context,
       }
       row.push_back(cell);
       exact_row.push_back(exact_cell);
-      line.points.push_back({static_cast<double>(length), static_cast<double>(bytes) / kMegabyte,
-                             {}, {}});
+      line.points.push_back(
+          {static_cast<double>(length), static_cast<double>(bytes) / kMegabyte, {}, {}});
       bars.push_back({variant.label, static_cast<double>(bytes) / kMegabyte, {}, {}, ""});
       outcome.metrics.push_back(byte_metric(variant.label, "payload", bytes, length));
-      const Json sample = {{"case", "payload"},          {"arm", variant.label},
-                           {"model", variant.model},     {"dtype", variant.dtype},
-                           {"kv_heads", shape.kv_heads}, {"batch", shape.batch},
-                           {"window", shape.window},     {"windowed_layers", shape.windowed_layers},
-                           {"length", length},           {"bytes_per_token", payload_per_token(shape)},
-                           {"payload", bytes},           {"hypothetical", beyond}};
+      const Json sample = {
+          {"case", "payload"},          {"arm", variant.label},
+          {"model", variant.model},     {"dtype", variant.dtype},
+          {"kv_heads", shape.kv_heads}, {"batch", shape.batch},
+          {"window", shape.window},     {"windowed_layers", shape.windowed_layers},
+          {"length", length},           {"bytes_per_token", payload_per_token(shape)},
+          {"payload", bytes},           {"hypothetical", beyond}};
       context.folder.add_sample(sample.dump());
     }
     rounded.rows.push_back(std::move(row));
@@ -265,26 +285,32 @@ std::vector<ReportCell> MemoryTableExperiment::cache_row(RunContext& context,
                                                          Tally& tally) const {
   const CacheShape shape = cache_shape(variant, length);
   const CacheTraits traits = context.registry.cache_traits(cache, shape);
-  const MemoryUsage estimate = context.registry.estimate_cache(
-      cache, shape, fill_sequence(shape, length, traits));
+  const MemoryUsage estimate =
+      context.registry.estimate_cache(cache, shape, fill_sequence(shape, length, traits));
   const int64_t formula = payload_formula(variant.payload, length);
   const double ratio = static_cast<double>(estimate.reserved()) / static_cast<double>(formula);
-  std::vector<ReportCell> row = {
-      text_cell(variant.label), text_cell(to_string(cache)), count_cell(length),
-      count_cell(formula),      count_cell(estimate.reserved()),
-      number_cell(ratio, 3),    count_cell(estimate.peak_total)};
-  Json sample = {{"case", "cache"},       {"arm", to_string(cache)},
-                 {"model", variant.label}, {"length", length},
-                 {"payload", formula},    {"reserved_estimate", estimate.reserved()},
+  std::vector<ReportCell> row = {text_cell(variant.label),
+                                 text_cell(to_string(cache)),
+                                 count_cell(length),
+                                 count_cell(formula),
+                                 count_cell(estimate.reserved()),
+                                 number_cell(ratio, 3),
+                                 count_cell(estimate.peak_total)};
+  Json sample = {{"case", "cache"},
+                 {"arm", to_string(cache)},
+                 {"model", variant.label},
+                 {"length", length},
+                 {"payload", formula},
+                 {"reserved_estimate", estimate.reserved()},
                  {"peak_estimate", estimate.peak_total}};
   const std::string arm = variant.label + ", " + to_string(cache);
   outcome.metrics.push_back(byte_metric(arm, "reserved", estimate.reserved(), length));
 
-  const bool fits = measure_bytes_ && formula <= *measure_bytes_ &&
-                    estimate.peak_total <= *measure_bytes_;
+  const bool fits =
+      measure_bytes_ && formula <= *measure_bytes_ && estimate.peak_total <= *measure_bytes_;
   if (!fits) {
-    row.insert(row.end(), {empty_cell(), empty_cell(), text_cell("not measured",
-                                                                 CellEmphasis::muted)});
+    row.insert(row.end(),
+               {empty_cell(), empty_cell(), text_cell("not measured", CellEmphasis::muted)});
     context.folder.add_sample(sample.dump());
     return row;
   }
@@ -296,8 +322,8 @@ std::vector<ReportCell> MemoryTableExperiment::cache_row(RunContext& context,
   const bool keeps_all = traits.exact && !traits.bounded && !traits.keeps_nothing;
   const int64_t wanted = traits.keeps_nothing ? 0 : payload_formula(stored, length);
   if ((keeps_all || traits.keeps_nothing) && measured.payload != wanted) {
-    fault = fmt::format("{} tokens: payload measured {}, formula {}", length, measured.payload,
-                        wanted);
+    fault =
+        fmt::format("{} tokens: payload measured {}, formula {}", length, measured.payload, wanted);
   } else if (measured.usage != estimate) {
     fault = fmt::format("{} tokens: reserved measured {} (peak {}), estimate {} (peak {})", length,
                         measured.usage.reserved(), measured.usage.peak_total, estimate.reserved(),
@@ -307,8 +333,7 @@ std::vector<ReportCell> MemoryTableExperiment::cache_row(RunContext& context,
   if (tally.first_fault.empty()) tally.first_fault = fault;
   row.push_back(count_cell(measured.payload));
   row.push_back(count_cell(measured.usage.reserved()));
-  row.push_back(fault.empty() ? text_cell("equal")
-                              : text_cell("differs", CellEmphasis::warning));
+  row.push_back(fault.empty() ? text_cell("equal") : text_cell("differs", CellEmphasis::warning));
   sample["payload_measured"] = measured.payload;
   sample["reserved_measured"] = measured.usage.reserved();
   sample["peak_measured"] = measured.usage.peak_total;
@@ -324,15 +349,14 @@ ReportSection MemoryTableExperiment::cache_section(RunContext& context,
                                                    ExperimentResult& outcome) const {
   ReportSection section;
   section.title = "Caches: estimated and measured";
-  section.paragraphs = {
-      fmt::format("Reserved is storage and metadata as each cache's own estimate says it, for a text "
-                  "fed in steps of {} tokens with room for {}. Measured: the cache is built through "
-                  "the registry without any model, zeros are appended in every layer, the arena "
-                  "counts reserved and peak, and the payload is counted from what the cache hands "
-                  "out. Caches hold f32 and bf16: f16 elements are stored as bf16 ones, which take the same "
-                  "bytes. Layers with a window have no line here: these caches keep every token.",
-                  kFillStep,
-                  room_for_context_ ? "the model's whole context" : "exactly that length")};
+  section.paragraphs = {fmt::format(
+      "Reserved is storage and metadata as each cache's own estimate says it, for a text "
+      "fed in steps of {} tokens with room for {}. Measured: the cache is built through "
+      "the registry without any model, zeros are appended in every layer, the arena "
+      "counts reserved and peak, and the payload is counted from what the cache hands "
+      "out. Caches hold f32 and bf16: f16 elements are stored as bf16 ones, which take the same "
+      "bytes. Layers with a window have no line here: these caches keep every token.",
+      kFillStep, room_for_context_ ? "the model's whole context" : "exactly that length")};
   if (measure_bytes_) {
     section.paragraphs.push_back(
         fmt::format("Measured up to {} per cache.", megabytes(*measure_bytes_)));
@@ -358,8 +382,8 @@ ReportSection MemoryTableExperiment::cache_section(RunContext& context,
         try {
           table.rows.push_back(cache_row(context, variant, length, cache, outcome, tally));
         } catch (const UserError& error) {
-          outcome.report.failures.push_back({fmt::format("{}, {} tokens", arm, length),
-                                             error.what()});
+          outcome.report.failures.push_back(
+              {fmt::format("{}, {} tokens", arm, length), error.what()});
           outcome.passed = false;
         }
       }
@@ -367,7 +391,7 @@ ReportSection MemoryTableExperiment::cache_section(RunContext& context,
       const bool equal = tally.first_fault.empty();
       outcome.report.checks.push_back(
           {arm, "measured bytes are the estimated ones", equal,
-           equal ? fmt::format("{} of {} lengths equal to the byte", tally.measured, tally.measured)
+           equal ? fmt::format("{} lengths measured, equal to the byte", tally.measured)
                  : tally.first_fault});
       outcome.passed = outcome.passed && equal;
       context.log << "measured: " << arm << ": " << outcome.report.checks.back().detail << "\n";
@@ -382,13 +406,12 @@ ExperimentResult MemoryTableExperiment::run(RunContext& context) {
   ReportDocument& report = outcome.report;
   report.sections.push_back(payload_section(context, outcome));
   if (!caches_.empty()) report.sections.push_back(cache_section(context, outcome));
-  const auto equal = static_cast<size_t>(
-      std::count_if(report.checks.begin(), report.checks.end(),
-                    [](const ReportCheck& check) { return check.passed; }));
+  const auto equal =
+      static_cast<size_t>(std::count_if(report.checks.begin(), report.checks.end(),
+                                        [](const ReportCheck& check) { return check.passed; }));
   if (!report.checks.empty()) {
-    report.conclusions.push_back(
-        fmt::format("{} of {} caches measured exactly what was estimated.", equal,
-                    report.checks.size()));
+    report.conclusions.push_back(fmt::format("{} of {} caches measured exactly what was estimated.",
+                                             equal, report.checks.size()));
   }
   report.varied = {"model shape", "length of the text", "element type", "batch"};
   if (!caches_.empty()) report.varied.push_back("cache");

@@ -14,13 +14,13 @@ namespace kvlab::experiments::memory_table_kind {
 /// One line of the tables: a model's shape with one choice of everything that scales its bytes.
 struct Variant {
   std::string model;
-  std::string dtype;   ///< f32, bf16 or f16
+  std::string dtype;  ///< f32, bf16 or f16
   at::ScalarType type = at::kFloat;
   int64_t query_heads = 0;
   int64_t context = 0;
   int64_t model_window = 0;
   PayloadShape payload;
-  std::string label;   ///< unique in the experiment
+  std::string label;  ///< unique in the experiment
 };
 
 class MemoryTableExperiment : public Experiment {

@@ -18,17 +18,17 @@ int64_t product(int64_t left, int64_t right) {
 }  // namespace
 
 int64_t payload_per_token(const PayloadShape& shape) {
-  const int64_t per_layer = product(product(2 * shape.kv_heads, shape.head_dim),
-                                    shape.element_bytes);
+  const int64_t per_layer =
+      product(product(2 * shape.kv_heads, shape.head_dim), shape.element_bytes);
   return product(shape.layers, per_layer);
 }
 
 int64_t payload_formula(const PayloadShape& shape, int64_t length) {
   const int64_t windowed = shape.window == 0 ? 0 : shape.windowed_layers;
-  const int64_t held = product(shape.layers - windowed, length) +
-                       product(windowed, std::min(length, shape.window));
-  const int64_t per_layer = product(product(2 * shape.kv_heads, shape.head_dim),
-                                    shape.element_bytes);
+  const int64_t held =
+      product(shape.layers - windowed, length) + product(windowed, std::min(length, shape.window));
+  const int64_t per_layer =
+      product(product(2 * shape.kv_heads, shape.head_dim), shape.element_bytes);
   return product(shape.batch, product(held, per_layer));
 }
 

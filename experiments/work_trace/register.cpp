@@ -7,7 +7,7 @@ void register_work_trace(Registry& registry) {
   ExperimentEntry entry;
   entry.info.name = "work_trace";
   entry.info.summary =
-      "Which keys and values every step computes and which it reuses, watched in the running engine.";
+      "Which keys and values every step computes and which it reuses, seen in the running engine.";
   entry.create = [](ExperimentConfig& config, const Registry& known) {
     return std::make_unique<work_trace_kind::WorkTraceExperiment>(config, known);
   };

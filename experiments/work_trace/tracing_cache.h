@@ -12,11 +12,11 @@ namespace kvlab::experiments::work_trace_kind {
 
 /// What one step did in one layer, for row 0.
 struct LayerTrace {
-  int64_t step = 0;   ///< from 1
+  int64_t step = 0;  ///< from 1
   int64_t layer = 0;
-  std::vector<int64_t> computed_keys;    ///< positions whose key the model computed and handed in
+  std::vector<int64_t> computed_keys;  ///< positions whose key the model computed and handed in
   std::vector<int64_t> computed_values;
-  std::vector<int64_t> reused_keys;      ///< positions attention was given besides those
+  std::vector<int64_t> reused_keys;  ///< positions attention was given besides those
   std::vector<int64_t> reused_values;
 };
 

@@ -37,8 +37,8 @@ std::string layers_text(const LayerGroup& group) {
 
 std::string positions_text(const std::vector<int64_t>& positions) {
   if (positions.empty()) return "–";
-  const bool run = positions.back() - positions.front() + 1 ==
-                   static_cast<int64_t>(positions.size());
+  const bool run =
+      positions.back() - positions.front() + 1 == static_cast<int64_t>(positions.size());
   if (run && positions.size() > 2) {
     return fmt::format("{} to {}", positions.front(), positions.back());
   }
@@ -51,8 +51,8 @@ std::string positions_text(const std::vector<int64_t>& positions) {
 
 bool same_work(const LayerTrace& left, const LayerTrace& right) {
   return left.computed_keys == right.computed_keys &&
-         left.computed_values == right.computed_values &&
-         left.reused_keys == right.reused_keys && left.reused_values == right.reused_values;
+         left.computed_values == right.computed_values && left.reused_keys == right.reused_keys &&
+         left.reused_values == right.reused_values;
 }
 
 // Sorts the trace by layer and puts neighbours together that did the same.
@@ -63,9 +63,9 @@ std::vector<LayerGroup> group_layers(const Trace& trace, int64_t layers) {
     for (const LayerTrace& entry : trace.layers) {
       if (entry.layer == layer) group.steps.push_back(entry);
     }
-    const bool joins = !groups.empty() &&
-                       std::equal(group.steps.begin(), group.steps.end(),
-                                  groups.back().steps.begin(), groups.back().steps.end(), same_work);
+    const bool joins = !groups.empty() && std::equal(group.steps.begin(), group.steps.end(),
+                                                     groups.back().steps.begin(),
+                                                     groups.back().steps.end(), same_work);
     if (joins) {
       groups.back().last = layer;
     } else {
@@ -111,8 +111,8 @@ void WorkTraceExperiment::read_text(ConfigReader& reader, const ModelConfig& sha
   }
   const auto most = std::min(static_cast<int64_t>(kMostTokens), shape.context);
   if (tokens_.empty() || static_cast<int64_t>(tokens_.size()) > most) {
-    workload.fail("prompt", detail::concat("a traced text has 1 to ", most, " tokens, got ",
-                                           tokens_.size()));
+    workload.fail("prompt",
+                  detail::concat("a traced text has 1 to ", most, " tokens, got ", tokens_.size()));
   }
   for (const int32_t token : tokens_) {
     if (token < 0 || token >= shape.vocabulary) {
@@ -134,8 +134,8 @@ void WorkTraceExperiment::read_counters(ConfigReader reader) {
   if (counters.prompt_tokens + counters.new_tokens - 1 > shape.context) {
     reader.fail("new_tokens",
                 detail::concat(counters.prompt_tokens, " prompt tokens and ", counters.new_tokens,
-                               " new ones do not fit the context of ", shape.context,
-                               " of model '", counters.model.name, "'"));
+                               " new ones do not fit the context of ", shape.context, " of model '",
+                               counters.model.name, "'"));
   }
   reader.finish();
   counters_ = std::move(counters);
@@ -147,12 +147,12 @@ void WorkTraceExperiment::check_arms(const ConfigReader& reader, const Registry&
     ModelConfig used = model_shape(source);
     const bool table = has_position_table(source, used);
     if (arm.position) used.position = *arm.position;
-    const bool random_table = source.type == ModelSourceType::random &&
-                              used.position.type == "learned";
-    for (const std::string& reason : incompatibilities(used, registry, session_options(arm, length),
-                                                       table || random_table)) {
-      reasons += "\n  - " + arm.where + ": arm '" + arm.name + "', model '" + source.name +
-                 "': " + reason;
+    const bool random_table =
+        source.type == ModelSourceType::random && used.position.type == "learned";
+    for (const std::string& reason :
+         incompatibilities(used, registry, session_options(arm, length), table || random_table)) {
+      reasons +=
+          "\n  - " + arm.where + ": arm '" + arm.name + "', model '" + source.name + "': " + reason;
     }
   };
   for (const ArmConfig& arm : arms_) {
@@ -223,8 +223,7 @@ void WorkTraceExperiment::trace_arms(RunContext& context, ExperimentResult& outc
   for (const ArmConfig& arm : arms_) {
     if (interrupted()) break;
     try {
-      const Model model =
-          load_model(source_, runtime_.weights, runtime_.activations, arm.position);
+      const Model model = load_model(source_, runtime_.weights, runtime_.activations, arm.position);
       traces.push_back(trace_arm(context, arm, model));
       context.log << fmt::format("traced: arm {}: {} token-forwards for {} tokens\n", arm.name,
                                  traces.back().token_forwards, tokens_.size());
@@ -244,9 +243,9 @@ ReportFigure WorkTraceExperiment::picture(const std::vector<ArmTrace>& traces) c
   for (const ArmTrace& trace : traces) {
     for (const LayerGroup& group : trace.groups) {
       GridPanel panel;
-      panel.name = fmt::format("{}: {} {}", trace.arm,
-                               group.first == group.last ? "layer" : "every layer,",
-                               layers_text(group));
+      panel.name =
+          fmt::format("{}: {} {}", trace.arm, group.first == group.last ? "layer" : "every layer,",
+                      layers_text(group));
       std::set<int64_t> seen;
       for (const LayerTrace& step : group.steps) {
         for (const int64_t position : step.computed_keys) {
@@ -290,24 +289,24 @@ void WorkTraceExperiment::report_traces(const std::vector<ArmTrace>& traces,
   for (size_t i = 0; i < traces.size(); ++i) {
     for (const LayerGroup& group : traces[i].groups) {
       for (const LayerTrace& step : group.steps) {
-        table.rows.push_back(
-            {text_cell(traces[i].arm), count_cell(step.step),
-             text_cell(words_[static_cast<size_t>(step.step - 1)]), text_cell(layers_text(group)),
-             count_cell(static_cast<int64_t>(step.computed_keys.size())),
-             count_cell(static_cast<int64_t>(step.computed_values.size())),
-             count_cell(static_cast<int64_t>(step.reused_keys.size())),
-             count_cell(static_cast<int64_t>(step.reused_values.size())),
-             text_cell(positions_text(step.computed_keys)),
-             text_cell(positions_text(step.reused_keys))});
+        table.rows.push_back({text_cell(traces[i].arm), count_cell(step.step),
+                              text_cell(words_[static_cast<size_t>(step.step - 1)]),
+                              text_cell(layers_text(group)),
+                              count_cell(static_cast<int64_t>(step.computed_keys.size())),
+                              count_cell(static_cast<int64_t>(step.computed_values.size())),
+                              count_cell(static_cast<int64_t>(step.reused_keys.size())),
+                              count_cell(static_cast<int64_t>(step.reused_values.size())),
+                              text_cell(positions_text(step.computed_keys)),
+                              text_cell(positions_text(step.reused_keys))});
       }
     }
     const LayerTrace& last = traces[i].groups.front().steps.back();
     last_step += fmt::format("{} {} computes {} and reuses {}", i == 0 ? ":" : ";", traces[i].arm,
                              last.computed_keys.size(), last.reused_keys.size());
   }
-  outcome.report.conclusions.push_back(
-      last_step + (traces.front().groups.size() == 1 ? " keys and values in every layer."
-                                                     : " keys and values in layer 0."));
+  outcome.report.conclusions.push_back(last_step + (traces.front().groups.size() == 1
+                                                        ? " keys and values in every layer."
+                                                        : " keys and values in layer 0."));
   ReportSection section;
   section.title = "Trace";
   section.paragraphs = {
@@ -321,9 +320,8 @@ void WorkTraceExperiment::report_traces(const std::vector<ArmTrace>& traces,
 
 void WorkTraceExperiment::check_traces(const std::vector<ArmTrace>& traces, RunContext& context,
                                        ExperimentResult& outcome) const {
-  const auto control = std::find_if(traces.begin(), traces.end(), [&](const ArmTrace& trace) {
-    return trace.arm == control_;
-  });
+  const auto control = std::find_if(traces.begin(), traces.end(),
+                                    [&](const ArmTrace& trace) { return trace.arm == control_; });
   const auto length = static_cast<int64_t>(tokens_.size());
   for (const ArmTrace& trace : traces) {
     const auto arm = std::find_if(arms_.begin(), arms_.end(), [&](const ArmConfig& candidate) {
@@ -354,25 +352,28 @@ void WorkTraceExperiment::check_traces(const std::vector<ArmTrace>& traces, RunC
       difference = std::max(difference, std::abs(wanted - trace.last_logits[i]));
     }
     const bool equal = difference <= kEqualityTolerance * largest;
-    outcome.report.checks.push_back(
-        {trace.arm, "last logits equal to " + control_, equal,
-         fmt::format("largest difference {:.1e} of the largest |logit|",
-                     largest > 0 ? difference / largest : difference)});
+    outcome.report.checks.push_back({trace.arm, "last logits equal to " + control_, equal,
+                                     fmt::format("largest difference {:.1e} of the largest |logit|",
+                                                 largest > 0 ? difference / largest : difference)});
     outcome.passed = outcome.passed && equal;
   }
 }
 
 void WorkTraceExperiment::count_arms(RunContext& context, ExperimentResult& outcome) const {
   const int64_t prompt_length = counters_->prompt_tokens, new_tokens = counters_->new_tokens;
-  ReportTable table{"counters", fmt::format("{} prompt tokens, {} new ones", prompt_length,
-                                            new_tokens), {}, {}, ""};
+  ReportTable table{"counters",
+                    fmt::format("{} prompt tokens, {} new ones", prompt_length, new_tokens),
+                    {},
+                    {},
+                    ""};
   table.columns = {{"arm", "Arm", "", {}},
                    {"counted", "Token-forwards, counted", "", BetterDirection::lower},
                    {"predicted", "Token-forwards, predicted", "", {}},
                    {"formula", "Formula", "", {}},
                    {"logit_rows", "Logit rows", "", {}},
                    {"steps", "Steps", "", {}}};
-  table.note = "P prompt tokens, N new ones. A token-forward is one token going through all layers.";
+  table.note =
+      "P prompt tokens, N new ones. A token-forward is one token going through all layers.";
   std::vector<Bar> bars;
   std::string sentence;
   for (const ArmConfig& arm : arms_) {
@@ -385,8 +386,8 @@ void WorkTraceExperiment::count_arms(RunContext& context, ExperimentResult& outc
       std::mt19937_64 random(kCounterSeed);
       std::vector<int32_t> prompt;
       for (int64_t i = 0; i < prompt_length; ++i) {
-        prompt.push_back(static_cast<int32_t>(
-            random() % static_cast<uint64_t>(model.config().vocabulary)));
+        prompt.push_back(
+            static_cast<int32_t>(random() % static_cast<uint64_t>(model.config().vocabulary)));
       }
       GenerateOptions options;
       options.new_tokens = new_tokens;
@@ -405,15 +406,23 @@ void WorkTraceExperiment::count_arms(RunContext& context, ExperimentResult& outc
                        work.logit_rows)});
       outcome.passed = outcome.passed && equal;
       const double none = std::numeric_limits<double>::quiet_NaN();
-      outcome.metrics.push_back({arm.name, "token_forwards",
-                                 static_cast<double>(work.token_forwards), "", 1, none, none,
+      outcome.metrics.push_back({arm.name,
+                                 "token_forwards",
+                                 static_cast<double>(work.token_forwards),
+                                 "",
+                                 1,
+                                 none,
+                                 none,
                                  BetterDirection::lower,
                                  {{"prompt_tokens", std::to_string(prompt_length)},
                                   {"new_tokens", std::to_string(new_tokens)}}});
-      const Json line = {{"case", "counters"},           {"arm", arm.name},
-                         {"prompt_len", prompt_length},  {"new_tokens", new_tokens},
+      const Json line = {{"case", "counters"},
+                         {"arm", arm.name},
+                         {"prompt_len", prompt_length},
+                         {"new_tokens", new_tokens},
                          {"token_forwards", work.token_forwards},
-                         {"predicted", predicted},       {"logit_rows", work.logit_rows},
+                         {"predicted", predicted},
+                         {"logit_rows", work.logit_rows},
                          {"steps", work.steps}};
       context.folder.add_sample(line.dump());
       sentence += fmt::format("{} {} {}", sentence.empty() ? "" : ",", arm.name,
@@ -432,9 +441,8 @@ void WorkTraceExperiment::count_arms(RunContext& context, ExperimentResult& outc
                   new_tokens, sentence));
   ReportSection section;
   section.title = "A whole text";
-  section.paragraphs = {
-      fmt::format("Run for real on model `{}`; the last new token is never fed.",
-                  counters_->model.name)};
+  section.paragraphs = {fmt::format("Run for real on model `{}`; the last new token is never fed.",
+                                    counters_->model.name)};
   section.tables.push_back(std::move(table));
   section.figures.push_back(bar_chart({"counters_bars", "Token-forwards",
                                        "As the engine counted them, n=1: counts have no spread."},

@@ -25,7 +25,7 @@ struct LayerGroup {
 /// What an arm did with the traced text.
 struct ArmTrace {
   std::string arm;
-  int64_t token_forwards = 0;      ///< as the session counted them
+  int64_t token_forwards = 0;  ///< as the session counted them
   std::vector<LayerGroup> groups;
   std::vector<float> last_logits;
 };

@@ -14,20 +14,25 @@ std::string config(const std::string& caches, const std::string& rest) {
   return "schema: kvlab/1\nexperiment: equivalence\nquestion: Is it the same?\nmodel: " +
          kTinyModel + "\ncaches: " + caches +
          "\nworkload: {texts: [{random: 1, tokens: 23}, {random: 2, tokens: 9}]}\n"
-         "runtime: {threads: 1}\n" + rest;
+         "runtime: {threads: 1}\n" +
+         rest;
 }
 
 // Loses the values of the step's own tokens, as a cache does that slices to its old length.
 class ForgetfulCache : public ForwardingCache {
  public:
-  explicit ForgetfulCache(std::unique_ptr<KVCache> inner)
-      : ForwardingCache("forgetful", std::move(inner)) {}
+  ForgetfulCache(std::unique_ptr<KVCache> inner, bool exact)
+      : ForwardingCache("forgetful", std::move(inner)), traits_(ForwardingCache::traits()) {
+    traits_.exact = exact;
+  }
+  const CacheTraits& traits() const override { return traits_; }
   void append(int layer, const at::Tensor& key, const at::Tensor& value) override {
     zeros_ = at::zeros_like(value);
     ForwardingCache::append(layer, key, zeros_);
   }
 
  private:
+  CacheTraits traits_;
   at::Tensor zeros_;
 };
 
@@ -44,9 +49,9 @@ CacheEntry wrapper(const std::string& name, bool exact) {
   entry.estimate = [inner](const CacheRequest& request, const StepSequence& sequence) {
     return request.registry.estimate_cache(inner, request.shape, sequence);
   };
-  entry.create = [inner](const CacheRequest& request, StorageArena& arena) {
+  entry.create = [inner, exact](const CacheRequest& request, StorageArena& arena) {
     return std::make_unique<ForgetfulCache>(
-        request.registry.make_cache(inner, request.shape, arena));
+        request.registry.make_cache(inner, request.shape, arena), exact);
   };
   return entry;
 }
@@ -54,8 +59,9 @@ CacheEntry wrapper(const std::string& name, bool exact) {
 TEST(Equivalence, EveryShippedCacheEqualsNoCache) {
   const TemporaryFolder folder;
   const FinishedRun run = run_config(
-      folder, folder.write("all.yaml", config("all", "attentions: all\npositions: all\n"
-                                                     "dtypes: [f32, bf16]\nchunks: [1, 7, 0]\n")));
+      folder, folder.write("all.yaml", config("all",
+                                              "attentions: all\npositions: all\n"
+                                              "dtypes: [f32, bf16]\nchunks: [1, 7, 0]\n")));
   EXPECT_EQ(run.code, 0) << run.log;
   expect_run_files(run);
   EXPECT_GT(run.samples.size(), 100u);
@@ -69,11 +75,12 @@ TEST(Equivalence, EveryShippedCacheEqualsNoCache) {
 
 TEST(Equivalence, AWrongCacheFails) {
   const TemporaryFolder folder;
-  const FinishedRun run = run_config(
-      folder,
-      folder.write("wrong.yaml", config("[forgetful, concat]", "attentions: [eager]\n"
-                                        "dtypes: [f32, bf16]\nchunks: [1, 0]\n")),
-      [](Registry& registry) { registry.add(wrapper("forgetful", true)); });
+  const FinishedRun run =
+      run_config(folder,
+                 folder.write("wrong.yaml", config("[forgetful, concat]",
+                                                   "attentions: [eager]\n"
+                                                   "dtypes: [f32, bf16]\nchunks: [1, 0]\n")),
+                 [](Registry& registry) { registry.add(wrapper("forgetful", true)); });
   EXPECT_EQ(run.code, 1);
   EXPECT_EQ(run.run.at("status"), "failed");
   for (const char* dtype : {"f32", "bf16"}) {
@@ -85,9 +92,9 @@ TEST(Equivalence, AWrongCacheFails) {
 
 TEST(Equivalence, AnApproximateCacheIsShownAndNotJudged) {
   const TemporaryFolder folder;
-  const FinishedRun run = run_config(
-      folder, folder.write("near.yaml", config("[forgetful]", "attentions: [eager]\n")),
-      [](Registry& registry) { registry.add(wrapper("forgetful", false)); });
+  const FinishedRun run =
+      run_config(folder, folder.write("near.yaml", config("[forgetful]", "attentions: [eager]\n")),
+                 [](Registry& registry) { registry.add(wrapper("forgetful", false)); });
   EXPECT_EQ(run.code, 0) << run.log;
   const json sample = run.sample({{"arm", "forgetful"}});
   EXPECT_EQ(sample.at("verdict"), "approximate");
@@ -98,8 +105,8 @@ TEST(Equivalence, CombinationsThatCannotWorkAreListedWithReasons) {
   const TemporaryFolder folder;
   // More KV heads than the position of this model allows: 4 query heads cannot share 3.
   const FinishedRun run = run_config(
-      folder, folder.write("refused.yaml", config("['gqa_shared:kv_heads=3', concat]",
-                                                  "attentions: [eager]\n")));
+      folder, folder.write("refused.yaml",
+                           config("['gqa_shared:kv_heads=3', concat]", "attentions: [eager]\n")));
   EXPECT_EQ(run.code, 0) << run.log;
   const json sample = run.sample({{"verdict", "refused"}});
   ASSERT_FALSE(sample.is_null());
@@ -108,9 +115,10 @@ TEST(Equivalence, CombinationsThatCannotWorkAreListedWithReasons) {
 
 TEST(Equivalence, RunsAgainFromItsResolvedConfigWithTheSameNumbers) {
   const TemporaryFolder folder;
-  const FinishedRun first = run_config(
-      folder, folder.write("run.yaml", config("[concat, paged]", "attentions: [eager, sdpa]\n"
-                                                                 "chunks: [7]\n")));
+  const FinishedRun first =
+      run_config(folder, folder.write("run.yaml", config("[concat, paged]",
+                                                         "attentions: [eager, sdpa]\n"
+                                                         "chunks: [7]\n")));
   const FinishedRun again = run_config(folder, first.folder + "/config/resolved.yaml", {}, "again");
   EXPECT_EQ(again.code, 0) << again.log;
   EXPECT_EQ(first.samples, again.samples);
@@ -122,7 +130,8 @@ TEST(Equivalence, RefusesPositionsForTrainedWeightsAndTextsBeyondTheContext) {
   text.replace(text.find("tokens: 23"), 10, "tokens: 257");
   const std::string message = refusal(folder.write("long.yaml", text));
   EXPECT_NE(message.find("a text of 257 tokens does not fit the context of 256 of model 'tiny'"),
-            std::string::npos) << message;
+            std::string::npos)
+      << message;
   const std::string unknown =
       refusal(folder.write("unknown.yaml", config("[concta]", "attentions: [eager]\n")));
   EXPECT_NE(unknown.find("unknown.yaml:5:"), std::string::npos) << unknown;

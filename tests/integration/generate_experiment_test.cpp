@@ -38,10 +38,10 @@ TEST(GenerateExperiment, WritesTheSameTokensWithAndWithoutACache) {
 TEST(GenerateExperiment, RepeatsFromItsResolvedConfig) {
   const TemporaryFolder folder;
   const std::string workload =
-      "{prompt: {ids: [5, 7, 9]}, new_tokens: 10, sampler: {type: sample, temperature: 1.5, seed: 8}}";
+      "{prompt: {ids: [5, 7, 9]}, new_tokens: 10, sampler: {type: sample, temperature: 1.5, seed: "
+      "8}}";
   const FinishedRun first = run_config(folder, folder.write("run.yaml", config(workload, kArms)));
-  const FinishedRun again =
-      run_config(folder, first.folder + "/config/resolved.yaml", {}, "again");
+  const FinishedRun again = run_config(folder, first.folder + "/config/resolved.yaml", {}, "again");
   EXPECT_EQ(again.code, 0) << again.log;
   ASSERT_EQ(first.samples.size(), again.samples.size());
   for (size_t i = 0; i < first.samples.size(); ++i) {
@@ -61,21 +61,25 @@ TEST(GenerateExperiment, StopsAtAStopTokenAndAtTheContext) {
   const FinishedRun stopped = run_config(
       folder,
       folder.write("stop.yaml", config("{prompt: {ids: [5]}, new_tokens: 6, stop_tokens: [" +
-                                           tokens.at(0).dump() + "]}", arms)), {}, "stopped");
+                                           tokens.at(0).dump() + "]}",
+                                       arms)),
+      {}, "stopped");
   const json sample = stopped.sample({{"arm", "paged"}});
   EXPECT_EQ(sample.at("stopped"), "stop_token");
   EXPECT_EQ(sample.at("tokens"), json({tokens.at(0)}));
   const FinishedRun context = run_config(
-      folder, folder.write("context.yaml",
-                           config("{prompt: {random: 1, tokens: 250}, new_tokens: 20}", arms,
-                                  "{threads: 1, overflow: stop}")), {}, "context");
+      folder,
+      folder.write("context.yaml", config("{prompt: {random: 1, tokens: 250}, new_tokens: 20}",
+                                          arms, "{threads: 1, overflow: stop}")),
+      {}, "context");
   EXPECT_EQ(context.sample({{"arm", "paged"}}).at("stopped"), "context");
   EXPECT_EQ(context.code, 0) << context.log;
 }
 
 TEST(GenerateExperiment, AnArmWithoutRoomFailsAndTheOthersGoOn) {
   const TemporaryFolder folder;
-  const std::string arms = "{name: small, cache: 'preallocated:capacity=4'}, {name: none, cache: none}";
+  const std::string arms =
+      "{name: small, cache: 'preallocated:capacity=4'}, {name: none, cache: none}";
   const FinishedRun run = run_config(
       folder, folder.write("run.yaml", config("{prompt: {ids: [5]}, new_tokens: 9}", arms)));
   EXPECT_EQ(run.code, 1);
@@ -90,18 +94,19 @@ TEST(GenerateExperiment, RefusesWhatCanBeSeenWithoutWeights) {
   const auto message = [&](const std::string& workload, const std::string& arms) {
     return refusal(folder.write("bad.yaml", config(workload, arms)));
   };
-  EXPECT_NE(message("{prompt: {text: Once}, new_tokens: 4}", kArms)
-                .find("bad.yaml:5:27: workload.prompt.text: a prompt given as text needs a tokenizer"),
-            std::string::npos);
+  EXPECT_NE(
+      message("{prompt: {text: Once}, new_tokens: 4}", kArms)
+          .find("bad.yaml:5:27: workload.prompt.text: a prompt given as text needs a tokenizer"),
+      std::string::npos);
   EXPECT_NE(message("{prompt: {ids: [5, 64]}, new_tokens: 4}", kArms)
                 .find("a token must lie inside the vocabulary of 64 tokens, got 64"),
             std::string::npos);
   EXPECT_NE(message("{prompt: {ids: [5], random: 3}, new_tokens: 4}", kArms)
                 .find("a prompt is one of text, ids, file or random, got 2 of them"),
             std::string::npos);
-  EXPECT_NE(message("{prompt: {ids: [5]}, new_tokens: 300}", kArms)
-                .find("the model's context is 256"),
-            std::string::npos);
+  EXPECT_NE(
+      message("{prompt: {ids: [5]}, new_tokens: 300}", kArms).find("the model's context is 256"),
+      std::string::npos);
   EXPECT_NE(message("{prompt: {ids: [5]}, new_tokens: 4}", "{name: x, cache: pagde}")
                 .find("Did you mean 'paged'?"),
             std::string::npos);

@@ -11,8 +11,9 @@ using nlohmann::json;
 std::string shape(const std::string& name, int layers, int heads, int kv_heads, int head_dim,
                   int context) {
   const auto text = [](int value) { return std::to_string(value); };
-  return "{name: " + name + ", source: {type: random, seed: 1}, shape: {vocabulary: 64, context: " +
-         text(context) + ", d_model: " + text(heads * head_dim) + ", layers: " + text(layers) +
+  return "{name: " + name +
+         ", source: {type: random, seed: 1}, shape: {vocabulary: 64, context: " + text(context) +
+         ", d_model: " + text(heads * head_dim) + ", layers: " + text(layers) +
          ", n_heads: " + text(heads) + ", n_kv_heads: " + text(kv_heads) +
          ", d_mlp: 64, norm: layernorm, mlp: gelu_tanh, position: none}}";
 }
@@ -51,10 +52,10 @@ TEST(MemoryTable, GivesThePublishedBytes) {
 
 TEST(MemoryTable, CountsGroupedHeadsAndWindows) {
   const TemporaryFolder folder;
-  const std::string path = folder.write(
-      "table.yaml", kHead + "models: [" + shape("m", 32, 32, 32, 128, 32768) +
-                        "]\nlengths: [32768]\nkv_heads: [32, 8]\n"
-                        "window_layers: [{window: 1024, layers: 27}]\n");
+  const std::string path =
+      folder.write("table.yaml", kHead + "models: [" + shape("m", 32, 32, 32, 128, 32768) +
+                                     "]\nlengths: [32768]\nkv_heads: [32, 8]\n"
+                                     "window_layers: [{window: 1024, layers: 27}]\n");
   const FinishedRun run = run_config(folder, path);
   EXPECT_EQ(run.code, 0) << run.log;
   const auto payload = [&](int kv_heads, int window) {
@@ -78,8 +79,8 @@ TEST(MemoryTable, MeasuresWhatItEstimatesForEveryShippedCache) {
   EXPECT_EQ(run.code, 0) << run.log;
   EXPECT_EQ(run.summary.at("checks").size(), 12u) << "6 caches, 2 element types";
   for (const json& check : run.summary.at("checks")) EXPECT_EQ(check.at("passed"), true) << check;
-  const json sample = run.sample({{"case", "cache"}, {"arm", "paged:block_size=16"},
-                                  {"model", "m, f16"}, {"length", 100}});
+  const json sample = run.sample(
+      {{"case", "cache"}, {"arm", "paged:block_size=16"}, {"model", "m, f16"}, {"length", 100}});
   ASSERT_FALSE(sample.is_null());
   EXPECT_EQ(sample.at("payload"), 2 * 2 * 3 * 2 * 100 * 8 * 2);
   EXPECT_EQ(sample.at("payload_measured"), sample.at("payload"));
@@ -103,12 +104,16 @@ TEST(MemoryTable, RefusesHeadsAndCachesThatDoNotFit) {
   const std::string model = "models: [" + shape("m", 2, 12, 12, 8, 64) + "]\nlengths: [8]\n";
   const std::string heads = refusal(folder.write("heads.yaml", kHead + model + "kv_heads: [8]\n"));
   EXPECT_NE(heads.find("heads.yaml:6:11: kv_heads: kv_heads must divide the 12 heads of model 'm', "
-                       "got 8"), std::string::npos) << heads;
-  const std::string cache = refusal(folder.write("cache.yaml", kHead + model + "caches: [pagde]\n"));
+                       "got 8"),
+            std::string::npos)
+      << heads;
+  const std::string cache =
+      refusal(folder.write("cache.yaml", kHead + model + "caches: [pagde]\n"));
   EXPECT_NE(cache.find("cache.yaml:6:"), std::string::npos) << cache;
   EXPECT_NE(cache.find("Did you mean 'paged'?"), std::string::npos) << cache;
   const std::string dtype = refusal(folder.write("dtype.yaml", kHead + model + "dtypes: [f8]\n"));
-  EXPECT_NE(dtype.find("an element type is f32, bf16 or f16, got 'f8'"), std::string::npos) << dtype;
+  EXPECT_NE(dtype.find("an element type is f32, bf16 or f16, got 'f8'"), std::string::npos)
+      << dtype;
 }
 
 }  // namespace

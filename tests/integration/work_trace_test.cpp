@@ -42,8 +42,8 @@ TEST(WorkTrace, ThirdStepComputesOneAndReusesTwoWithACache) {
 TEST(WorkTrace, CountsThePublishedTokenForwards) {
   const TemporaryFolder folder;
   const FinishedRun run = run_config(
-      folder, folder.write("trace.yaml",
-                           config(kArms, "counters: {prompt_tokens: 4, new_tokens: 200}\n")));
+      folder,
+      folder.write("trace.yaml", config(kArms, "counters: {prompt_tokens: 4, new_tokens: 200}\n")));
   EXPECT_EQ(run.code, 0) << run.log;
   const auto counted = [&](const char* arm) {
     return run.sample({{"case", "counters"}, {"arm", arm}}).at("token_forwards");
@@ -56,8 +56,9 @@ TEST(WorkTrace, CountsThePublishedTokenForwards) {
 
 TEST(WorkTrace, KeepsOtherArmsWhenOneRunsOutOfRoom) {
   const TemporaryFolder folder;
-  const std::string arms = "{name: none, cache: none}, "
-                           "{name: small, cache: 'preallocated:capacity=2'}";
+  const std::string arms =
+      "{name: none, cache: none}, "
+      "{name: small, cache: 'preallocated:capacity=2'}";
   const FinishedRun run = run_config(folder, folder.write("trace.yaml", config(arms, "")));
   EXPECT_EQ(run.code, 1);
   EXPECT_EQ(run.run.at("status"), "failed");
@@ -71,9 +72,10 @@ TEST(WorkTrace, RefusesTokensOutsideTheVocabularyAndCountersBeyondTheContext) {
   text.replace(text.find("[5, 9, 2]"), 9, "[5, 64]");
   const std::string vocabulary = refusal(folder.write("ids.yaml", text));
   EXPECT_NE(vocabulary.find("a token must lie inside the vocabulary of 64 tokens, got 64"),
-            std::string::npos) << vocabulary;
-  const std::string counters = refusal(
-      folder.write("count.yaml", config(kArms, "counters: {prompt_tokens: 100, new_tokens: 200}\n")));
+            std::string::npos)
+      << vocabulary;
+  const std::string counters = refusal(folder.write(
+      "count.yaml", config(kArms, "counters: {prompt_tokens: 100, new_tokens: 200}\n")));
   EXPECT_NE(counters.find("count.yaml:9:"), std::string::npos) << counters;
   EXPECT_NE(counters.find("do not fit the context of 256"), std::string::npos) << counters;
 }

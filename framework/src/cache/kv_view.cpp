@@ -134,6 +134,7 @@ DenseKV KVView::dense(int64_t slice, const PositionEncoding& position,
     }
     // Short heads end in zeros: masked, but 0 * NaN would spoil the sum.
     const auto missing = static_cast<size_t>((head + 1) * longest - entry);
+    if (missing == 0) continue;
     std::memset(keys + entry * key_bytes, 0, missing * static_cast<size_t>(key_bytes));
     std::memset(values + entry * value_bytes, 0, missing * static_cast<size_t>(value_bytes));
   }

@@ -8,6 +8,7 @@
 #include "kvlab/runtime/process.h"
 #include "kvlab/runtime/report_terminal.h"
 #include "kvlab/runtime/report_writer.h"
+#include "kvlab/runtime/run_log.h"
 
 namespace kvlab {
 
@@ -47,7 +48,7 @@ void complete_report(ReportDocument& report, const ExperimentConfig& config,
   environment.push_back({"peak resident memory",
                          detail::concat(peak_resident_bytes() / 1000000, " MB (whole process)")});
   report.environment.insert(report.environment.end(), environment.begin(), environment.end());
-  for (const char* name : {"run.json", "env.json", "samples.jsonl", "summary.json",
+  for (const char* name : {"run.json", "log.txt", "env.json", "samples.jsonl", "summary.json",
                            "config/input.yaml", "config/resolved.yaml"}) {
     report.raw_files.push_back({name, std::string("../") + name});
   }
@@ -80,9 +81,11 @@ LoadedExperiment load_experiment(const std::string& path, const std::vector<std:
 }
 
 int run_experiment(LoadedExperiment& loaded, const Registry& registry, const RunOptions& options,
-                   std::ostream& out, std::ostream& log) {
+                   std::ostream& out, std::ostream& screen) {
   RunFolder folder(options.runs_folder, loaded.config.kind, loaded.config.root, loaded.input_text,
                    options.overrides, options.argv, loaded.experiment->seed());
+  RunLog run_log(screen, folder.file("log.txt"));
+  std::ostream& log = run_log.stream();
   RunContext context{registry, folder, out, log};
   try {
     ExperimentResult result = loaded.experiment->run(context);
