@@ -187,15 +187,19 @@ ReportSection MemoryTableExperiment::payload_section(RunContext& context,
       "values, nothing else. A layer with a window counts at most that many tokens.",
       "MB are 1,000,000 bytes."};
   ReportTable rounded{"payload", "Payload", {}, {}, ""};
-  rounded.columns = {{"model", "Model", "", {}},
-                     {"layers", "Layers", "", {}},
-                     {"heads", "Heads", "", {}},
-                     {"kv_heads", "KV heads", "", {}},
-                     {"head_dim", "Head dim", "", {}},
-                     {"dtype", "Element", "", {}},
-                     {"batch", "Batch", "", {}},
-                     {"window", "Window", "", {}},
-                     {"token", "Per token", "bytes", BetterDirection::lower}};
+  // Columns that say the same in every line would only push the bytes out of sight.
+  const bool batches = std::any_of(variants_.begin(), variants_.end(), [](const Variant& variant) {
+    return variant.payload.batch != 1;
+  });
+  const bool windows = std::any_of(variants_.begin(), variants_.end(), [](const Variant& variant) {
+    return variant.payload.window != 0;
+  });
+  rounded.columns = {{"model", "Model", "", {}},       {"layers", "Layers", "", {}},
+                     {"heads", "Heads", "", {}},       {"kv_heads", "KV heads", "", {}},
+                     {"head_dim", "Head dim", "", {}}, {"dtype", "Element", "", {}}};
+  if (batches) rounded.columns.push_back({"batch", "Batch", "", {}});
+  if (windows) rounded.columns.push_back({"window", "Window", "", {}});
+  rounded.columns.push_back({"token", "Per token", "bytes", BetterDirection::lower});
   ReportTable exact = rounded;
   exact.id = "payload_bytes";
   exact.title = "The same, to the byte";
@@ -211,16 +215,12 @@ ReportSection MemoryTableExperiment::payload_section(RunContext& context,
   std::vector<Bar> bars;
   for (const Variant& variant : variants_) {
     const PayloadShape& shape = variant.payload;
-    std::vector<ReportCell> row = {
-        text_cell(variant.model),
-        count_cell(shape.layers),
-        count_cell(variant.query_heads),
-        count_cell(shape.kv_heads),
-        count_cell(shape.head_dim),
-        text_cell(fmt::format("{} ({} bytes)", variant.dtype, shape.element_bytes)),
-        count_cell(shape.batch),
-        text_cell(window_text(shape)),
-        count_cell(payload_per_token(shape))};
+    std::vector<ReportCell> row = {text_cell(variant.model),        count_cell(shape.layers),
+                                   count_cell(variant.query_heads), count_cell(shape.kv_heads),
+                                   count_cell(shape.head_dim),      text_cell(variant.dtype)};
+    if (batches) row.push_back(count_cell(shape.batch));
+    if (windows) row.push_back(text_cell(window_text(shape)));
+    row.push_back(count_cell(payload_per_token(shape)));
     std::vector<ReportCell> exact_row = row;
     LineSeries line{variant.label, {}, shape.window > 0, true};
     for (const int64_t length : lengths_) {
@@ -252,11 +252,13 @@ ReportSection MemoryTableExperiment::payload_section(RunContext& context,
     rounded.rows.push_back(std::move(row));
     exact.rows.push_back(std::move(exact_row));
     series.push_back(std::move(line));
+    std::string remark;
+    if (shape.window > 0) remark += ", the former before a window is full";
+    if (lengths_.back() > variant.context) remark += ", beyond the context and so hypothetical";
     outcome.report.conclusions.push_back(
         fmt::format("{}: {} bytes per token, {} at {} tokens{}.", variant.label,
                     count_cell(shape.batch * payload_per_token(shape)).text,
-                    megabytes(payload_formula(shape, lengths_.back())), lengths_.back(),
-                    shape.window > 0 ? " (bytes per token before a window is full)" : ""));
+                    megabytes(payload_formula(shape, lengths_.back())), lengths_.back(), remark));
     context.log << "formula: " << outcome.report.conclusions.back() << "\n";
   }
   if (hypothetical) {
@@ -413,7 +415,19 @@ ExperimentResult MemoryTableExperiment::run(RunContext& context) {
     report.conclusions.push_back(fmt::format("{} of {} caches measured exactly what was estimated.",
                                              equal, report.checks.size()));
   }
-  report.varied = {"model shape", "length of the text", "element type", "batch"};
+  const auto differs = [&](auto&& value) {
+    return std::any_of(variants_.begin(), variants_.end(), [&](const Variant& variant) {
+      return value(variant) != value(variants_.front());
+    });
+  };
+  if (differs([](const Variant& v) { return v.model; })) report.varied.push_back("model shape");
+  if (differs([](const Variant& v) { return v.payload.kv_heads; })) {
+    report.varied.push_back("KV heads");
+  }
+  if (differs([](const Variant& v) { return v.payload.window; })) report.varied.push_back("window");
+  if (differs([](const Variant& v) { return v.dtype; })) report.varied.push_back("element type");
+  if (differs([](const Variant& v) { return v.payload.batch; })) report.varied.push_back("batch");
+  if (lengths_.size() > 1) report.varied.push_back("length of the text");
   if (!caches_.empty()) report.varied.push_back("cache");
   report.held_fixed = {"every row has the same length", "no model runs: zeros are stored"};
   report.references = {

@@ -10,8 +10,11 @@ namespace kvlab {
 
 namespace {
 
-int64_t default_blocks(const CacheShape& shape, int64_t block_size) {
-  return shape.rows * ((shape.max_length + block_size - 1) / block_size);
+// No more blocks than all rows at their longest can use, whatever the limit says: every possible
+// block costs metadata.
+int64_t useful_blocks(const CacheShape& shape, int64_t block_size, int64_t limit) {
+  const int64_t most = shape.rows * ((shape.max_length + block_size - 1) / block_size);
+  return limit > 0 ? std::min(limit, most) : most;
 }
 
 int64_t checked_block_size(int64_t block_size) {
@@ -27,7 +30,7 @@ BlockStore::BlockStore(const CacheShape& shape, int64_t block_size, int64_t max_
       block_size_(checked_block_size(block_size)),
       blocks_per_row_((shape.max_length + block_size - 1) / block_size),
       arena_(arena),
-      pool_(max_blocks > 0 ? max_blocks : default_blocks(shape, block_size), arena.metadata()),
+      pool_(useful_blocks(shape, block_size, max_blocks), arena.metadata()),
       tables_(arena.metadata()),
       counts_(arena.metadata()),
       blocks_(arena.metadata()) {

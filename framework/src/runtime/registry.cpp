@@ -28,6 +28,13 @@ void add_entry(std::vector<Entry>& table, Entry entry, const std::string& origin
 }
 
 template <typename Entry>
+void need_traits(const Entry& entry, const std::string& origin, const char* kind) {
+  if (entry.traits) return;
+  throw PluginError(detail::concat("[registry.add] ", kind, " '", entry.info.name, "' from ",
+                                   origin, " has no traits function"));
+}
+
+template <typename Entry>
 const Entry& find_entry(const std::vector<Entry>& table, std::string_view name,
                         std::string_view where, const char* kind) {
   std::vector<std::string> known;
@@ -42,18 +49,21 @@ const Entry& find_entry(const std::vector<Entry>& table, std::string_view name,
 }  // namespace
 
 void Registry::add(CacheEntry entry) {
-  if (!entry.traits || !entry.estimate) {
+  if (!entry.estimate) {
     throw PluginError(detail::concat("[registry.add] cache '", entry.info.name, "' from ", origin_,
-                                     " lacks its traits or estimate function"));
+                                     " has no estimate function"));
   }
+  need_traits(entry, origin_, "cache");
   add_entry(caches_, std::move(entry), origin_, "cache");
 }
 
 void Registry::add(AttentionEntry entry) {
+  need_traits(entry, origin_, "attention");
   add_entry(attentions_, std::move(entry), origin_, "attention");
 }
 
 void Registry::add(PositionEntry entry) {
+  need_traits(entry, origin_, "position");
   add_entry(positions_, std::move(entry), origin_, "position");
 }
 

@@ -19,7 +19,8 @@ MemoryUsage estimate(const CacheRequest& request, const StepSequence& sequence) 
     return length / options.block_size + (length % options.block_size != 0 ? 1 : 0);
   };
   const int64_t per_row = blocks(shape.max_length);
-  const int64_t most = options.max_blocks > 0 ? options.max_blocks : shape.rows * per_row;
+  const int64_t usable = shape.rows * per_row;
+  const int64_t most = options.max_blocks > 0 ? std::min(options.max_blocks, usable) : usable;
   MemoryUsage usage;
   // Block tables and their lengths; per block a reference count, a place in the free list and a
   // tensor handle.
