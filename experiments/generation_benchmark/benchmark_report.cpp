@@ -35,6 +35,15 @@ std::vector<double> elapsed_curve(const std::vector<Sample>& samples) {
   return curve;
 }
 
+// The time until n tokens were out in one block, for n = 1 .. all.
+std::vector<double> block_curve(const Sample& sample) {
+  std::vector<double> curve;
+  for (size_t n = 1; n <= sample.result.token_ns.size() + 1; ++n) {
+    curve.push_back(static_cast<double>(sample.elapsed_ns(static_cast<int64_t>(n))));
+  }
+  return curve;
+}
+
 // 1, 2, 3, 4, 6, 8, 12, ... and the last: enough points for a logarithmic axis.
 std::vector<int64_t> curve_lengths(int64_t last) {
   std::vector<int64_t> lengths;
@@ -364,7 +373,7 @@ class Report {
         before = n;
       }
       if (arm != control_) {
-        const auto even = break_even(curve, base);
+        const auto even = break_even_in_all_blocks(arm, i);
         if (even) add_metric(arm, i, "break_even", static_cast<double>(*even), "tokens",
                              samples(arm, i).size(), BetterDirection::lower);
         speedups.push_back(std::move(speedup));
@@ -407,7 +416,6 @@ class Report {
                                "x control", BetterDirection::higher});
     }
     table.columns.push_back({"break_even", "break-even", "new tokens", BetterDirection::lower});
-    const std::vector<double> base = elapsed_curve(samples(control_, i));
     for (size_t arm = 0; arm < arms_.size(); ++arm) {
       if (arm == control_ || !shown(arm, i)) continue;
       std::vector<ReportCell> row = {text_cell(arms_[arm].config.name)};
@@ -418,14 +426,26 @@ class Report {
         row.push_back(ratio_cell(ratio_t_interval(collect(samples(control_, i), time),
                                                   collect(samples(arm, i), time))));
       }
-      const auto even = break_even(elapsed_curve(samples(arm, i)), base);
+      const auto even = break_even_in_all_blocks(arm, i);
       row.push_back(even ? count_cell(*even) : text_cell("not reached"));
       table.rows.push_back(std::move(row));
     }
     table.note = "Total time of the control over total time of the arm, per block, with a 95 % "
                  "t-interval. break-even: the output length from which on the arm is faster in "
-                 "total.";
+                 "total, in every block.";
     if (!table.rows.empty()) section.tables.push_back(std::move(table));
+  }
+
+  // The output length from which on the arm is faster in total, in every block.
+  std::optional<int64_t> break_even_in_all_blocks(size_t arm, size_t i) const {
+    int64_t latest = 0;
+    for (size_t block = 0; block < samples(arm, i).size(); ++block) {
+      const auto even = break_even(block_curve(samples(arm, i)[block]),
+                                   block_curve(samples(control_, i)[block]));
+      if (!even) return std::nullopt;
+      latest = std::max(latest, *even);
+    }
+    return latest;
   }
 
   void add_memory_figure(ReportSection& section, size_t i) {
@@ -500,7 +520,6 @@ class Report {
     const std::string where = cases_.size() == 1 ? "" : cases_[i].one.label() + ": ";
     const std::string& control = arms_[control_].config.name;
     if (!shown(control_, i)) return;
-    const std::vector<double> base = elapsed_curve(samples(control_, i));
     for (size_t arm = 0; arm < arms_.size(); ++arm) {
       if (arm == control_) continue;
       if (!shown(arm, i)) {
@@ -514,7 +533,7 @@ class Report {
                                      arms_[arm].config.name, against.ratio, interval(against),
                                      control);
       if (!against.excludes()) text += ": not distinguishable";
-      const auto even = break_even(elapsed_curve(samples(arm, i)), base);
+      const auto even = break_even_in_all_blocks(arm, i);
       if (even && against.ratio > 1) text += fmt::format("; it pays from {} new token(s) on", *even);
       if (!cases_[i].gate[arm].exact_arm) {
         text += fmt::format("; approximate, KL {:.3g} nats/token",
