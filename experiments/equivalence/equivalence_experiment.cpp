@@ -10,6 +10,7 @@
 #include "kvlab/core/error.h"
 #include "kvlab/runtime/figures.h"
 #include "kvlab/runtime/process.h"
+#include "kvlab/runtime/prompt.h"
 
 namespace kvlab::experiments::equivalence_kind {
 
@@ -146,15 +147,15 @@ void EquivalenceExperiment::read_components(ConfigReader& reader, const Registry
 }
 
 void EquivalenceExperiment::read_texts(ConfigReader workload) {
-  std::vector<ComparedText> texts;
+  std::vector<PromptSpec> texts;
   for (const ConfigReader& child : workload.children("texts")) texts.emplace_back(child);
   workload.finish();
   for (const ModelSource& source : models_) {
     const ModelConfig shape = model_shape(source);
     const std::shared_ptr<const Tokenizer> tokenizer = load_tokenizer(source);
     std::vector<std::vector<int32_t>> rows;
-    for (const ComparedText& text : texts) {
-      rows.push_back(text.tokens_for(source.name, tokenizer.get(), shape.vocabulary));
+    for (const PromptSpec& text : texts) {
+      rows.push_back(text.tokens({source.name, tokenizer.get(), shape.vocabulary}));
       if (static_cast<int64_t>(rows.back().size()) > shape.context) {
         workload.fail("texts", detail::concat("a text of ", rows.back().size(),
                                               " tokens does not fit the context of ", shape.context,

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "case_runner.h"
-#include "compared_text.h"
 #include "kvlab/runtime/experiment.h"
 
 namespace kvlab::experiments::equivalence_kind {

@@ -8,21 +8,15 @@
 #include <nlohmann/json.hpp>
 
 #include "kvlab/core/error.h"
+#include "kvlab/runtime/arms.h"
 #include "kvlab/runtime/process.h"
-#include "prompts.h"
+#include "kvlab/runtime/prompt.h"
 
 namespace kvlab::experiments::generate_kind {
 
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-// Whether weights of this source bring the table that learned positions need.
-bool has_position_table(const ModelSource& source, const ModelConfig& own,
-                        const ModelConfig& used) {
-  return source.type == ModelSourceType::random ? used.position.type == "learned"
-                                                : own.position.type == "learned";
-}
 
 std::string shown_ids(std::span<const int32_t> tokens) {
   std::string text;
@@ -70,23 +64,15 @@ GenerateExperiment::GenerateExperiment(ExperimentConfig& config, const Registry&
   runtime_ = parse_runtime(reader);
   read_workload(reader.child("workload"));
 
-  std::string reasons;
-  for (const ArmConfig& arm : arms_) {
-    registry.cache(arm.cache.type, arm.cache.where);
-    ModelConfig used = shape_;
-    if (arm.position) used.position = *arm.position;
-    for (const std::string& reason : incompatibilities(used, registry, session_options(arm),
-                                                       has_position_table(source_, shape_, used))) {
-      reasons += "\n  - " + arm.where + ": arm '" + arm.name + "': " + reason;
-    }
-  }
-  if (!reasons.empty()) {
-    reader.fail("arms", "not every arm can work with this model:" + reasons);
-  }
+  check_arms(reader, arms_, runtime_, source_, registry, static_cast<int64_t>(prompts_.size()),
+             longest_text());
 }
 
 void GenerateExperiment::read_workload(ConfigReader workload) {
-  prompts_ = read_prompts(workload, {source_.name, tokenizer_.get(), shape_.vocabulary});
+  const TokenSource source{source_.name, tokenizer_.get(), shape_.vocabulary};
+  for (const PromptSpec& prompt : read_prompts(workload)) {
+    prompts_.push_back(prompt.tokens(source));
+  }
   new_tokens_ = workload.integer("new_tokens", {1, int64_t{1} << 24});
   sampler_ = parse_sampler(workload);
   const bool stop = workload.boolean_or("stop", true);
@@ -101,7 +87,7 @@ void GenerateExperiment::read_workload(ConfigReader workload) {
 
 void GenerateExperiment::check_lengths(const ConfigReader& workload) const {
   for (size_t row = 0; row < prompts_.size(); ++row) {
-    const auto length = static_cast<int64_t>(prompts_[row].tokens.size());
+    const auto length = static_cast<int64_t>(prompts_[row].size());
     if (length > shape_.context) {
       workload.fail("prompt", detail::concat("the prompt of row ", row, " has ", length,
                                              " tokens, the model's context is ", shape_.context));
@@ -118,19 +104,13 @@ void GenerateExperiment::check_lengths(const ConfigReader& workload) const {
 }
 
 SessionOptions GenerateExperiment::session_options(const ArmConfig& arm) const {
-  SessionOptions options;
-  options.cache = arm.cache;
-  options.attention = arm.attention.value_or(runtime_.attention);
-  options.cache_dtype = arm.cache_dtype.value_or(runtime_.cache);
-  options.rows = static_cast<int64_t>(prompts_.size());
-  int64_t longest = 0;
-  for (const Prompt& prompt : prompts_) {
-    longest = std::max(longest, static_cast<int64_t>(prompt.tokens.size()));
-  }
-  options.max_length = std::min(shape_.context, longest + new_tokens_ - 1);
-  options.chunk = runtime_.chunk;
-  options.memory_limit = runtime_.memory_limit;
-  return options;
+  return arm_session_options(runtime_, arm, static_cast<int64_t>(prompts_.size()), longest_text());
+}
+
+int64_t GenerateExperiment::longest_text() const {
+  size_t longest = 0;
+  for (const auto& prompt : prompts_) longest = std::max(longest, prompt.size());
+  return std::min(shape_.context, static_cast<int64_t>(longest) + new_tokens_ - 1);
 }
 
 std::string GenerateExperiment::written(const std::vector<int32_t>& tokens) const {
@@ -140,8 +120,6 @@ std::string GenerateExperiment::written(const std::vector<int32_t>& tokens) cons
 GenerateResult GenerateExperiment::run_arm(RunContext& context, const ArmConfig& arm,
                                            const Model& model) const {
   Session session(model, context.registry, session_options(arm));
-  std::vector<std::vector<int32_t>> prompts;
-  for (const Prompt& prompt : prompts_) prompts.push_back(prompt.tokens);
   GenerateOptions options;
   options.new_tokens = new_tokens_;
   options.sampler = sampler_;
@@ -151,12 +129,12 @@ GenerateResult GenerateExperiment::run_arm(RunContext& context, const ArmConfig&
   const bool stream = prompts_.size() == 1;
   TokenStream row(context.out, tokenizer_.get());
   if (stream) {
-    context.out << "[" << arm.name << "] " << written(prompts_[0].tokens) << std::flush;
+    context.out << "[" << arm.name << "] " << written(prompts_[0]) << std::flush;
     options.on_token = [&](int, int32_t token) { row.put(token); };
   }
   GenerateResult result;
   try {
-    result = generate(session, prompts, options);
+    result = generate(session, prompts_, options);
   } catch (...) {
     if (stream) row.finish();
     throw;
@@ -165,7 +143,7 @@ GenerateResult GenerateExperiment::run_arm(RunContext& context, const ArmConfig&
     row.finish();
   } else {
     for (size_t i = 0; i < prompts_.size(); ++i) {
-      context.out << "[" << arm.name << ", row " << i << "] " << written(prompts_[i].tokens)
+      context.out << "[" << arm.name << ", row " << i << "] " << written(prompts_[i])
                   << (tokenizer_ ? "" : " ") << written(result.tokens[i]) << "\n";
     }
   }
@@ -178,7 +156,7 @@ void GenerateExperiment::record(RunContext& context, const ArmConfig& arm,
     Json line;
     line["arm"] = arm.name;
     line["row"] = row;
-    line["prompt_len"] = prompts_[row].tokens.size();
+    line["prompt_len"] = prompts_[row].size();
     line["new_tokens"] = result.tokens[row].size();
     line["tokens"] = result.tokens[row];
     line["text"] = written(result.tokens[row]);
@@ -239,9 +217,9 @@ ExperimentResult GenerateExperiment::run(RunContext& context) {
       for (size_t row = 0; row < prompts_.size(); ++row) {
         const auto shown = static_cast<int64_t>(row);
         texts.rows.push_back({text_cell(arm.name), count_cell(shown),
-                              text_cell(written(prompts_[row].tokens)),
+                              text_cell(written(prompts_[row])),
                               text_cell(written(result.tokens[row])),
-                              count_cell(static_cast<int64_t>(prompts_[row].tokens.size())),
+                              count_cell(static_cast<int64_t>(prompts_[row].size())),
                               count_cell(static_cast<int64_t>(result.tokens[row].size())),
                               text_cell(stop_reason_name(result.stopped[row]))});
       }

@@ -11,12 +11,6 @@
 
 namespace kvlab::experiments::generate_kind {
 
-/// One row of the batch, as text (where it was given as text) and as tokens.
-struct Prompt {
-  std::string text;
-  std::vector<int32_t> tokens;
-};
-
 class GenerateExperiment : public Experiment {
  public:
   /// Reads model, arms, runtime and workload, and checks whatever needs no weights. Throws
@@ -30,6 +24,7 @@ class GenerateExperiment : public Experiment {
   void read_workload(ConfigReader workload);
   void check_lengths(const ConfigReader& workload) const;
   SessionOptions session_options(const ArmConfig& arm) const;
+  int64_t longest_text() const;
   GenerateResult run_arm(RunContext& context, const ArmConfig& arm, const Model& model) const;
   void record(RunContext& context, const ArmConfig& arm, const GenerateResult& result) const;
   std::string written(const std::vector<int32_t>& tokens) const;
@@ -39,7 +34,7 @@ class GenerateExperiment : public Experiment {
   std::shared_ptr<const Tokenizer> tokenizer_;  // shared with the models that are loaded later
   std::vector<ArmConfig> arms_;
   RuntimeConfig runtime_;
-  std::vector<Prompt> prompts_;
+  std::vector<std::vector<int32_t>> prompts_;  // tokens of each row
   int64_t new_tokens_ = 0;
   SamplerConfig sampler_;
   std::vector<int32_t> stop_tokens_;

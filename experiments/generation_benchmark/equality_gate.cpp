@@ -14,16 +14,17 @@ namespace {
 // The control's own continuation: what the arms will be asked to compute.
 std::vector<std::vector<int32_t>> gate_texts(const BenchmarkConfig& config, const Case& one,
                                              const Arm& control, const Registry& registry) {
-  const int64_t longest = control.model->config().context;
-  const int64_t wanted = std::min(longest, std::max(config.workload.gate_tokens,
-                                                    one.prompt_length + 2));
+  const int64_t wanted =
+      std::min(control.model->config().context,
+               std::max(config.workload.gate_tokens, one.prompt_length + 2));
   const int64_t continued = std::min(wanted, one.prompt_length + config.workload.longest_output());
+  const int64_t longest = std::max(continued, one.prompt_length);
   GenerateOptions generation;
   generation.new_tokens = std::max<int64_t>(1, continued - one.prompt_length);
   generation.sampler = config.workload.sampler;
   generation.overflow = OverflowPolicy::stop;
   Session session(*control.model, registry,
-                  arm_options(config, control.config, one.batch, longest));
+                  arm_session_options(config.shared.runtime, control.config, one.batch, longest));
   const GenerateResult result = generate(session, one.prompts, generation);
   std::vector<std::vector<int32_t>> texts = one.prompts;
   for (size_t row = 0; row < texts.size(); ++row) {
@@ -57,8 +58,8 @@ class Gate {
 
  private:
   SessionOptions options(const Arm& arm, at::ScalarType dtype, int64_t chunk) const {
-    SessionOptions made = arm_options(config_, arm.config,
-                                      static_cast<int64_t>(texts_.size()), longest_);
+    SessionOptions made = arm_session_options(
+        config_.shared.runtime, arm.config, static_cast<int64_t>(texts_.size()), longest_);
     made.cache_dtype = dtype;
     made.chunk = chunk;
     return made;
@@ -110,6 +111,12 @@ std::vector<GateResult> gate_arms(const BenchmarkConfig& config, const Case& one
     const at::ScalarType dtype = cache_dtype(config, arm);
     const bool same_model = arm.model == reference.model;
     result.exact_arm = arm.traits.exact && same_model;
+    result.same_numbers = dtype == cache_dtype(config, reference);
+    if (arm.failure) {
+      result.passed = false;
+      results.push_back(std::move(result));
+      continue;
+    }
     try {
       context.log << fmt::format("{}: gate {}\n", one.label(), arm.config.name) << std::flush;
       result.distance = gate.compare(own, arm, *arm.model, dtype, runtime.chunk);
@@ -136,7 +143,7 @@ std::vector<GateResult> gate_arms(const BenchmarkConfig& config, const Case& one
       throw;
     } catch (const std::exception& error) {
       arm.failure = fmt::format("{}: {}", one.label(), error.what());
-      result.checks.push_back({arm.config.name, "runs at all", false, error.what()});
+      result.passed = false;
     }
     for (const ReportCheck& check : result.checks) result.passed = result.passed && check.passed;
     results.push_back(std::move(result));

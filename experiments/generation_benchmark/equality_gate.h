@@ -13,6 +13,7 @@ namespace kvlab::experiments {
 /// Verdict on one arm.
 struct GateResult {
   bool exact_arm = true;    ///< its traits promise the control's answer
+  bool same_numbers = true; ///< its cache has the control's dtype
   bool passed = true;       ///< always true for approximate arms: their distance is shown instead
   LogitComparison distance; ///< in the dtype of the run, at the run's own chunk size
   std::vector<ReportCheck> checks;

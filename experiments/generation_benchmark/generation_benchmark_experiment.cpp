@@ -37,25 +37,10 @@ class Models {
 
 GenerationBenchmark::GenerationBenchmark(ExperimentConfig& config, const Registry& registry)
     : config_(read_benchmark(config)) {
-  const ModelConfig shape = model_shape(config_.shared.model);
-  std::string refused;
-  for (const ArmConfig& arm : config_.shared.arms) {
-    (void)registry.cache_options(arm.cache);
-    (void)registry.attention_options(arm.attention.value_or(config_.shared.runtime.attention));
-    (void)registry.position_options(arm.position.value_or(shape.position));
-    ModelConfig model = shape;
-    if (arm.position) model.position = *arm.position;
-    // A learned table comes with the weights or is drawn with them.
-    const bool table = model.position.type == shape.position.type ||
-                       config_.shared.model.type == ModelSourceType::random;
-    const int64_t rows = *std::max_element(config_.workload.batch.begin(),
-                                           config_.workload.batch.end());
-    for (const std::string& reason : incompatibilities(
-             model, registry, arm_options(config_, arm, rows, model.context), table)) {
-      refused += "\n  - arm '" + arm.name + "': " + reason;
-    }
-  }
-  if (!refused.empty()) config.reader.fail("arms", "these cannot work together:" + refused);
+  const std::vector<int64_t>& batch = config_.workload.batch;
+  check_arms(config.reader, config_.shared.arms, config_.shared.runtime, config_.shared.model,
+             registry, *std::max_element(batch.begin(), batch.end()),
+             model_shape(config_.shared.model).context);
 }
 
 ExperimentResult GenerationBenchmark::run(RunContext& context) {
@@ -68,21 +53,27 @@ ExperimentResult GenerationBenchmark::run(RunContext& context) {
     Arm arm;
     arm.config = config;
     arm.model = &models.for_arm(config);
-    const SessionOptions options = arm_options(config_, config, 1, arm.model->config().context);
+    const SessionOptions options = arm_session_options(config_.shared.runtime, config, 1,
+                                                       arm.model->config().context);
     arm.traits = context.registry.cache_traits(config.cache,
                                                session_shape(arm.model->config(), options));
     arms.push_back(std::move(arm));
   }
-  const std::vector<Case> cases = make_cases(config_.workload, *arms[control].model);
+  const std::vector<Case> cases = make_cases(config_.workload);
   for (Arm& arm : arms) arm.samples.resize(cases.size());
 
   std::vector<CaseResult> results;
   for (size_t i = 0; i < cases.size() && !interrupted(); ++i) {
     CaseResult result;
     result.one = cases[i];
-    result.gate = gate_arms(config_, cases[i], arms, control, context);
-    KVLAB_CHECK(!arms[control].failure, "[generation_benchmark] the control '",
-                arms[control].config.name, "' failed: ", arms[control].failure.value_or(""));
+    try {
+      result.gate = gate_arms(config_, cases[i], arms, control, context);
+    } catch (const InterruptedError&) {
+      break;  // the cases finished so far are reported
+    } catch (const UserError& error) {
+      arms[control].failure = cases[i].label() + ": " + error.what();
+    }
+    if (arms[control].failure) break;  // nothing to compare with
     measure_case(config_, cases[i], i, arms, context);
     results.push_back(std::move(result));
   }

@@ -28,7 +28,7 @@ Sample run_once(const BenchmarkConfig& config, const Case& one, const Arm& arm,
                 const Registry& registry) {
   const int64_t longest = config.workload.longest_output();
   const int64_t length = std::min(one.prompt_length + longest - 1, arm.model->config().context);
-  SessionOptions options = arm_options(config, arm.config, one.batch, length);
+  SessionOptions options = arm_session_options(config.shared.runtime, arm.config, one.batch, length);
   options.arena.prefault = true;
 
   Sample sample;
@@ -126,20 +126,6 @@ double Sample::tokens_per_second() const {
   return static_cast<double>(result.generated()) * 1e9 / static_cast<double>(total_ns());
 }
 
-SessionOptions arm_options(const BenchmarkConfig& config, const ArmConfig& arm, int64_t rows,
-                           int64_t max_length) {
-  const RuntimeConfig& runtime = config.shared.runtime;
-  SessionOptions options;
-  options.cache = arm.cache;
-  options.attention = arm.attention.value_or(runtime.attention);
-  options.cache_dtype = arm.cache_dtype.value_or(runtime.cache);
-  options.rows = rows;
-  options.max_length = max_length;
-  options.chunk = runtime.chunk;
-  options.memory_limit = runtime.memory_limit;
-  return options;
-}
-
 void measure_case(const BenchmarkConfig& config, const Case& one, size_t case_index,
                   std::vector<Arm>& arms, RunContext& context) {
   const MeasureConfig& measure = config.shared.measure;
@@ -172,7 +158,7 @@ void measure_case(const BenchmarkConfig& config, const Case& one, size_t case_in
   } catch (const InterruptedError& error) {
     context.log << error.what() << "\n";
   }
-  // Ratios need blocks in which every arm ran.
+  // Ratios need blocks in which every arm ran; arms that never ran have failed by being absent.
   size_t whole = SIZE_MAX;
   for (const Arm& arm : arms) {
     if (!arm.failure) whole = std::min(whole, arm.samples[case_index].size());

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "kvlab/runtime/arms.h"
 #include "kvlab/runtime/experiment.h"
 #include "kvlab/runtime/generator.h"
 #include "workload.h"
@@ -37,10 +38,6 @@ struct Arm {
   std::vector<std::vector<Sample>> samples;  ///< per case, per block
   std::optional<std::string> failure;        ///< why it has no figures
 };
-
-/// The session options of an arm for texts of `max_length` tokens.
-SessionOptions arm_options(const BenchmarkConfig& config, const ArmConfig& arm, int64_t rows,
-                           int64_t max_length);
 
 /// Measures all arms on one case: warm-up, then blocks in which every arm runs once, in seeded
 /// random order. An arm that throws gets a failure and is left out from then on. Appends one line

@@ -18,13 +18,26 @@ std::vector<int64_t> read_batch(ConfigReader& reader) {
   return reader.integers_or("batch", {1}, kRange);
 }
 
-Workload read_workload(ConfigReader& top, const ModelConfig& model, bool has_tokenizer) {
+// Rows of a batch have different prompts of one length.
+void read_workload_prompts(ConfigReader& reader, const TokenSource& source, Workload& workload) {
+  const PromptSpec prompt(reader.child("prompt"));
+  std::vector<int64_t> lengths = reader.integers_or("prompt_tokens", {}, {1, kMostTokens});
+  if (lengths.empty()) lengths.push_back(static_cast<int64_t>(prompt.tokens(source).size()));
+  const int64_t rows = *std::max_element(workload.batch.begin(), workload.batch.end());
+  for (const int64_t length : lengths) {
+    auto& of_length = workload.prompts.emplace_back();
+    for (int64_t row = 0; row < rows; ++row) {
+      of_length.push_back(prompt.tokens(source, length, row));
+    }
+  }
+}
+
+Workload read_workload(ConfigReader& top, const ModelConfig& model, const TokenSource& source) {
   ConfigReader reader = top.child("workload");
   Workload workload;
-  workload.prompt = parse_prompt(reader);
-  workload.prompt_tokens = reader.integers_or("prompt_tokens", {}, {1, kMostTokens});
-  workload.new_tokens = reader.integers("new_tokens", {1, kMostTokens});
   workload.batch = read_batch(reader);
+  read_workload_prompts(reader, source, workload);
+  workload.new_tokens = reader.integers("new_tokens", {1, kMostTokens});
   workload.sampler = parse_sampler(reader);
   workload.gate_tokens = reader.integer_or("gate_tokens", workload.gate_tokens, {2, 65536});
   if (reader.boolean_or("stop", false)) {
@@ -33,24 +46,8 @@ Workload read_workload(ConfigReader& top, const ModelConfig& model, bool has_tok
     }
     workload.stop_tokens = model.stop_tokens;
   }
-  for (const int64_t token : reader.integers_or("stop_tokens", {}, {0, INT32_MAX})) {
-    if (model.vocabulary > 0 && token >= model.vocabulary) {
-      reader.fail("stop_tokens", detail::concat("token ", token, " is outside the vocabulary of ",
-                                                model.vocabulary));
-    }
-    workload.stop_tokens.push_back(static_cast<int32_t>(token));
-  }
-  if (workload.prompt.text && !has_tokenizer) {
-    reader.fail("prompt", "the model has no tokenizer; give ids, or name one in the model's YAML");
-  }
-  for (const int32_t id : workload.prompt.ids) {
-    if (model.vocabulary > 0 && id >= model.vocabulary) {
-      reader.fail("prompt", detail::concat("token ", id, " is outside the vocabulary of ",
-                                           model.vocabulary));
-    }
-  }
-  if (workload.prompt.random_seed && workload.prompt_tokens.empty()) {
-    reader.fail("prompt", "a random prompt needs prompt_tokens, its lengths");
+  if (const auto listed = reader.optional_value("stop_tokens")) {
+    workload.stop_tokens = read_token_ids(*listed, model.vocabulary);
   }
   std::sort(workload.new_tokens.begin(), workload.new_tokens.end());
   return workload;
@@ -77,15 +74,12 @@ BenchmarkConfig read_benchmark(ExperimentConfig& config) {
   BenchmarkConfig read;
   read.shared = parse_comparison(config.reader);
   const ModelConfig model = model_shape(read.shared.model);
-  const bool has_tokenizer = read.shared.model.tokenizer.has_value() ||
-                             read.shared.model.type != ModelSourceType::random;
-  read.workload = read_workload(config.reader, model, has_tokenizer);
+  const auto tokenizer = load_tokenizer(read.shared.model);
+  read.workload = read_workload(
+      config.reader, model, {read.shared.model.name, tokenizer.get(), model.vocabulary});
   read.published = read_published(config.reader);
-  std::vector<int64_t> lengths = read.workload.prompt_tokens;
-  if (lengths.empty() && !read.workload.prompt.ids.empty()) {
-    lengths.push_back(static_cast<int64_t>(read.workload.prompt.ids.size()));
-  }
-  for (const int64_t prompt : lengths) {
+  for (const auto& prompts : read.workload.prompts) {
+    const auto prompt = static_cast<int64_t>(prompts.front().size());
     const int64_t needed = prompt + read.workload.longest_output() - 1;
     if (needed > model.context && read.shared.runtime.overflow == OverflowPolicy::error) {
       config.reader.fail("workload",
@@ -98,20 +92,14 @@ BenchmarkConfig read_benchmark(ExperimentConfig& config) {
   return read;
 }
 
-std::vector<Case> make_cases(const Workload& workload, const Model& model) {
-  std::vector<int64_t> lengths = workload.prompt_tokens;
-  if (lengths.empty()) {
-    lengths.push_back(static_cast<int64_t>(workload.prompt.tokens(model).size()));
-  }
+std::vector<Case> make_cases(const Workload& workload) {
   std::vector<Case> cases;
-  for (const int64_t length : lengths) {
+  for (const auto& prompts : workload.prompts) {
     for (const int64_t batch : workload.batch) {
       Case one;
-      one.prompt_length = length;
+      one.prompt_length = static_cast<int64_t>(prompts.front().size());
       one.batch = batch;
-      for (int64_t row = 0; row < batch; ++row) {
-        one.prompts.push_back(workload.prompt.tokens(model, length, row));
-      }
+      one.prompts.assign(prompts.begin(), prompts.begin() + batch);
       cases.push_back(std::move(one));
     }
   }

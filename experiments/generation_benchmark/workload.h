@@ -13,8 +13,8 @@
 namespace kvlab::experiments {
 
 struct Workload {
-  PromptSpec prompt;
-  std::vector<int64_t> prompt_tokens;  ///< lengths; empty = as long as the prompt is
+  /// Prompts of each length, one per row of the largest batch.
+  std::vector<std::vector<std::vector<int32_t>>> prompts;
   std::vector<int64_t> new_tokens;     ///< output lengths; the longest is run, the others are its prefixes
   std::vector<int64_t> batch;
   SamplerConfig sampler;
@@ -44,6 +44,6 @@ BenchmarkConfig read_benchmark(ExperimentConfig& config);
 
 /// The cases of a workload: prompt lengths times batches. Rows of a batch have different prompts of
 /// one length.
-std::vector<Case> make_cases(const Workload& workload, const Model& model);
+std::vector<Case> make_cases(const Workload& workload);
 
 }  // namespace kvlab::experiments

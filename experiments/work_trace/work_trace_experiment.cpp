@@ -10,6 +10,7 @@
 #include <set>
 
 #include "kvlab/core/error.h"
+#include "kvlab/runtime/arms.h"
 #include "kvlab/runtime/equality.h"
 #include "kvlab/runtime/generator.h"
 #include "kvlab/runtime/process.h"
@@ -23,12 +24,6 @@ using Json = nlohmann::ordered_json;
 
 constexpr size_t kMostTokens = 64;  // a picture of more shows nothing
 constexpr uint64_t kCounterSeed = 1;
-
-// Random weights bring the table of learned positions, a checkpoint its own.
-bool has_position_table(const ModelSource& source, const ModelConfig& shape) {
-  const ModelConfig own = source.type == ModelSourceType::random ? shape : model_shape(source);
-  return own.position.type == "learned";
-}
 
 std::string layers_text(const LayerGroup& group) {
   if (group.first == group.last) return fmt::format("{}", group.first);
@@ -92,33 +87,24 @@ WorkTraceExperiment::WorkTraceExperiment(ExperimentConfig& config, const Registr
   runtime_ = parse_runtime(reader);
   read_text(reader, shape_);
   if (auto counters = reader.optional_child("counters")) read_counters(*counters);
-  check_arms(reader, registry);
+  check_arms(reader, arms_, runtime_, source_, registry, 1, static_cast<int64_t>(tokens_.size()));
+  if (counters_) {
+    check_arms(reader, arms_, runtime_, counters_->model, registry, 1,
+               counters_->prompt_tokens + counters_->new_tokens - 1);
+  }
 }
 
 void WorkTraceExperiment::read_text(ConfigReader& reader, const ModelConfig& shape) {
   ConfigReader workload = reader.child("workload");
-  const PromptSpec prompt = parse_prompt(workload);
+  const PromptSpec prompt(workload.child("prompt"));
   const std::shared_ptr<const Tokenizer> tokenizer = load_tokenizer(source_);
-  if (prompt.random_seed) workload.fail("prompt", "a trace follows a text; give text or ids");
-  tokens_ = prompt.ids;
-  if (prompt.text) {
-    if (!tokenizer) {
-      workload.fail("prompt", "a prompt given as text needs a tokenizer, and model '" +
-                                  source_.name +
-                                  "' has none; add tokenizer: to the model, or give ids");
-    }
-    tokens_ = tokenizer->encode(*prompt.text);
-  }
+  tokens_ = prompt.tokens({source_.name, tokenizer.get(), shape.vocabulary});
   const auto most = std::min(static_cast<int64_t>(kMostTokens), shape.context);
-  if (tokens_.empty() || static_cast<int64_t>(tokens_.size()) > most) {
+  if (static_cast<int64_t>(tokens_.size()) > most) {
     workload.fail("prompt",
                   detail::concat("a traced text has 1 to ", most, " tokens, got ", tokens_.size()));
   }
   for (const int32_t token : tokens_) {
-    if (token < 0 || token >= shape.vocabulary) {
-      workload.fail("prompt", detail::concat("a token must lie inside the vocabulary of ",
-                                             shape.vocabulary, " tokens, got ", token));
-    }
     words_.push_back(tokenizer ? "'" + tokenizer->decode(std::vector<int32_t>{token}) + "'"
                                : std::to_string(token));
   }
@@ -141,38 +127,10 @@ void WorkTraceExperiment::read_counters(ConfigReader reader) {
   counters_ = std::move(counters);
 }
 
-void WorkTraceExperiment::check_arms(const ConfigReader& reader, const Registry& registry) const {
-  std::string reasons;
-  const auto check = [&](const ArmConfig& arm, const ModelSource& source, int64_t length) {
-    ModelConfig used = model_shape(source);
-    const bool table = has_position_table(source, used);
-    if (arm.position) used.position = *arm.position;
-    const bool random_table =
-        source.type == ModelSourceType::random && used.position.type == "learned";
-    for (const std::string& reason :
-         incompatibilities(used, registry, session_options(arm, length), table || random_table)) {
-      reasons +=
-          "\n  - " + arm.where + ": arm '" + arm.name + "', model '" + source.name + "': " + reason;
-    }
-  };
-  for (const ArmConfig& arm : arms_) {
-    registry.cache(arm.cache.type, arm.cache.where);
-    check(arm, source_, static_cast<int64_t>(tokens_.size()));
-    if (counters_ && counters_->model.name != source_.name) {
-      check(arm, counters_->model, counters_->prompt_tokens + counters_->new_tokens - 1);
-    }
-  }
-  if (!reasons.empty()) reader.fail("arms", "not every arm can work with every model:" + reasons);
-}
-
 SessionOptions WorkTraceExperiment::session_options(const ArmConfig& arm,
                                                     int64_t max_length) const {
-  SessionOptions options;
-  options.cache = arm.cache;
-  options.attention = arm.attention.value_or(runtime_.attention);
-  options.cache_dtype = arm.cache_dtype.value_or(runtime_.cache);
-  options.max_length = max_length;
-  options.memory_limit = runtime_.memory_limit;
+  SessionOptions options = arm_session_options(runtime_, arm, 1, max_length);
+  options.chunk = 0;  // the trace feeds token by token, the counters whole prompts
   return options;
 }
 

@@ -46,7 +46,6 @@ class WorkTraceExperiment : public Experiment {
 
   void read_text(ConfigReader& reader, const ModelConfig& shape);
   void read_counters(ConfigReader reader);
-  void check_arms(const ConfigReader& reader, const Registry& registry) const;
   SessionOptions session_options(const ArmConfig& arm, int64_t max_length) const;
 
   ArmTrace trace_arm(RunContext& context, const ArmConfig& arm, const Model& model) const;

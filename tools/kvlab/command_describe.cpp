@@ -1,5 +1,8 @@
 #include "command_describe.h"
 
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <memory>
 #include <sstream>
@@ -11,6 +14,8 @@
 namespace kvlab {
 
 namespace {
+
+namespace fs = std::filesystem;
 
 // Traits are functions of the shape; this one stands for a small model with grouped heads.
 CacheShape sample_shape() {
@@ -140,6 +145,38 @@ void add_entries(Json& found, const std::vector<Entry>& entries, const std::stri
   }
 }
 
+// Null for a kind that is not of the source tree.
+Json experiment_readme(const std::string& kind) {
+  const std::string file = "experiments/" + kind + "/README.md";
+  std::error_code ignored;
+  return fs::exists(fs::path(KVLAB_SOURCE_DIR) / file, ignored) ? Json(file) : Json(nullptr);
+}
+
+// Whether the file's `experiment:` is `kind`. By its lines, so that a config which does not parse
+// hides nothing.
+bool is_config_of(const fs::path& path, const std::string& kind) {
+  std::ifstream file(path);
+  std::string line;
+  while (std::getline(file, line)) {
+    std::istringstream words(line);
+    std::string key, value;
+    if (words >> key >> value && line.front() == 'e' && key == "experiment:") return value == kind;
+  }
+  return false;
+}
+
+Json experiment_configs(const std::string& kind) {
+  const fs::path source = KVLAB_SOURCE_DIR;
+  std::vector<std::string> files;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(source / "configs" / "experiments", ignored)) {
+    if (entry.path().extension() != ".yaml" || !is_config_of(entry.path(), kind)) continue;
+    files.push_back(entry.path().lexically_relative(source).string());
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
 Json find_entries(const Registry& registry, const std::string& name) {
   const ComponentSpec spec{name, {}, ""};
   Json found = Json::array();
@@ -155,7 +192,10 @@ Json find_entries(const Registry& registry, const std::string& name) {
     add_traits(json, [&] { return registry.position_traits(spec, sample_position_shape()); });
   });
   add_entries(found, registry.experiments(), name, "experiment",
-              [](Json&, const ExperimentEntry&) {});
+              [](Json& json, const ExperimentEntry& entry) {
+                json["readme"] = experiment_readme(entry.info.name);
+                json["configs"] = experiment_configs(entry.info.name);
+              });
   return found;
 }
 
@@ -208,6 +248,16 @@ void print_options(const Json& options) {
   }
 }
 
+// Where an experiment kind is explained and used, below the source tree.
+void print_files(const Json& entry) {
+  if (!entry.at("readme").is_null()) {
+    std::cout << "  README: " << plain(entry.at("readme")) << "\n";
+  }
+  if (entry.at("configs").empty()) return;
+  std::cout << "  configs\n";
+  for (const Json& file : entry.at("configs")) std::cout << "    " << plain(file) << "\n";
+}
+
 void print_entry(const Json& entry) {
   std::cout << plain(entry.at("kind")) << " " << plain(entry.at("name")) << " ("
             << plain(entry.at("origin")) << ")\n  " << plain(entry.at("summary")) << "\n";
@@ -216,6 +266,7 @@ void print_entry(const Json& entry) {
   if (entry.contains("bytes_formula")) {
     std::cout << "  bytes: " << plain(entry.at("bytes_formula")) << "\n";
   }
+  if (entry.contains("configs")) print_files(entry);
   if (!entry.contains("traits")) return;
   if (entry.at("traits").is_null()) {
     std::cout << "  traits: not with default options: " << plain(entry.at("no_traits_because"))

@@ -31,6 +31,7 @@ struct GenerateArguments {
   int64_t top_k = 0;
   uint64_t seed = 0;
   CLI::Option *temperature_option = nullptr, *top_k_option = nullptr, *top_p_option = nullptr;
+  CLI::Option* seed_option = nullptr;
   std::vector<int64_t> stop_tokens;
   bool models_stop_tokens = false;
   std::string overflow = "error";
@@ -45,7 +46,7 @@ SamplerConfig GenerateArguments::sampler() const {
       temperature_option->count() + top_k_option->count() + top_p_option->count() > 0;
   if (!sample) return config;
   KVLAB_CHECK(std::isfinite(temperature) && temperature > 0,
-              "[command_line.--temperature] must be ", "above 0, got ", temperature,
+              "[command_line.--temperature] must be a finite number above 0, got ", temperature,
               ". Leave it out to take the likeliest token");
   KVLAB_CHECK(top_p > 0 && top_p <= 1, "[command_line.--top-p] must be above 0 and at most 1, got ",
               top_p);
@@ -62,6 +63,12 @@ OverflowPolicy GenerateArguments::policy() const {
   KVLAB_CHECK(overflow == "stop", "[command_line.--overflow] wanted stop or error, got '", overflow,
               "'");
   return OverflowPolicy::stop;
+}
+
+// The parser itself would take "-1" for the largest seed.
+std::string refuse_sign(const std::string& text) {
+  if (text.find('-') == std::string::npos) return "";
+  return "must be a whole number from 0, got " + text;
 }
 
 /// Tokens as they come out: kept with their times, and streamed unless JSON was asked for.
@@ -142,12 +149,12 @@ void print_times(const TokenStream& stream, int64_t first_ns, const std::vector<
 // fails later is a failed run.
 int64_t needed_length(const GenerateArguments& arguments, int64_t prompt, int64_t context) {
   KVLAB_CHECK(prompt > 0, "[command_line.generate] the prompt has no tokens; give at least one");
-  const int64_t length = std::min(context, prompt + arguments.new_tokens);
+  // The last new token is never fed.
+  const int64_t fed = prompt + std::max<int64_t>(arguments.new_tokens, 1) - 1;
+  const int64_t length = std::min(context, fed);
   const int64_t room =
       arguments.model.max_length > 0 ? std::min(arguments.model.max_length, context) : length;
   KVLAB_CHECK_LE(prompt, room, "[command_line.generate] prompt in tokens (room for the text)");
-  // The last new token is never fed.
-  const int64_t fed = prompt + std::max<int64_t>(arguments.new_tokens, 1) - 1;
   KVLAB_CHECK(arguments.policy() == OverflowPolicy::stop || fed <= room,
               "[command_line.generate] a prompt of ", prompt, " and ", arguments.new_tokens,
               " new tokens need a length of ", fed, ", there is room for ", room,
@@ -188,6 +195,10 @@ int run_generate(const GenerateArguments& arguments) {
       needed_length(arguments, static_cast<int64_t>(prompt.size()), model.config().context);
   Session session(model, registry, session_options(arguments.model, model.config(), length));
 
+  if (arguments.seed_option->count() > 0 && options.sampler.type == SamplerType::greedy) {
+    std::cerr << "generate: --seed has no effect: the likeliest token is always taken. To sample, "
+                 "give --temperature, --top-k or --top-p\n";
+  }
   std::cerr << "generate: " << prompt.size() << " prompt tokens, up to " << arguments.new_tokens
             << " new, cache " << arguments.model.cache << "\n";
   ProgressBar progress("generate", arguments.new_tokens, json);
@@ -248,7 +259,10 @@ void add_generate_command(CLI::App& app, Invocation& invocation) {
           ->check(CLI::Range(int64_t{0}, std::numeric_limits<int64_t>::max()));
   arguments->top_p_option = command->add_option(
       "--top-p", arguments->top_p, "Sample among the likeliest that together reach P, up to 1");
-  command->add_option("--seed", arguments->seed, "Seed of the sampling")->capture_default_str();
+  arguments->seed_option =
+      command->add_option("--seed", arguments->seed, "Seed of the sampling, 0 or more")
+          ->check(CLI::Validator(refuse_sign, "", "SEED"))
+          ->capture_default_str();
   command
       ->add_option("--stop-token", arguments->stop_tokens,
                    "Ids that end the text; the one met is part of it")

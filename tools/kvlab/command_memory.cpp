@@ -28,10 +28,6 @@ struct MemoryArguments {
   bool json = false;
 };
 
-struct Estimate {
-  int64_t payload = 0, reserved = 0, peak = 0;
-};
-
 // One cache and element type over one model's shape.
 class Estimator {
  public:
@@ -46,24 +42,9 @@ class Estimator {
   const std::string& cache() const { return cache_; }
   const std::string& dtype() const { return dtype_; }
 
-  /// After a prefill of all but one token of every row and one decode step, so that what only grows
-  /// or copies while decoding is in the peak.
-  Estimate at(int64_t batch, int64_t length) const {
-    SessionOptions options = options_;
-    options.rows = batch;
-    options.max_length = length;
-    const CacheShape shape = session_shape(model_, options);
-    shape.validate();
-    const int64_t prompt = std::max<int64_t>(length - 1, 1);
-    const std::vector<int64_t> prompts(static_cast<size_t>(batch), prompt);
-    const MemoryUsage usage = registry_.estimate_cache(
-        options.cache, shape, StepSequence::prefill_then_decode(prompts, length > 1 ? 2 : 1, 0));
-    return {payload(batch, length), usage.reserved(), usage.peak_total};
-  }
-
-  // 2 * B * L * G * T * D * bytes.
-  int64_t payload(int64_t batch, int64_t length) const {
-    int64_t bytes = 2 * static_cast<int64_t>(c10::elementSize(options_.cache_dtype));
+  /// 2 * B * L * G * T * D * bytes. Throws UserError where that does not fit 64 bits.
+  int64_t formula(int64_t batch, int64_t length) const {
+    int64_t bytes = 2 * element_bytes();
     for (const int64_t factor :
          {batch, model_.layers, model_.n_kv_heads, length, model_.head_dim}) {
       KVLAB_CHECK(!__builtin_mul_overflow(bytes, factor, &bytes), "[command_line.memory] ", batch,
@@ -72,7 +53,37 @@ class Estimator {
     return bytes;
   }
 
+  /// Of the cache alone, every row filled to `length`; nothing where its own capacity ends before.
+  std::optional<MemoryUsage> usage(int64_t batch, int64_t length) const {
+    (void)formula(batch, length);
+    try {
+      return filled_usage(registry_, options_.cache, shape(batch, length), length);
+    } catch (const CapacityError&) {
+      return {};
+    }
+  }
+
+  CacheTraits traits(int64_t batch, int64_t length) const {
+    return registry_.cache_traits(options_.cache, shape(batch, length));
+  }
+
+  /// Of all parameters in this element type.
+  int64_t weights_bytes() const { return model_.parameters() * element_bytes(); }
+
  private:
+  int64_t element_bytes() const {
+    return static_cast<int64_t>(c10::elementSize(options_.cache_dtype));
+  }
+
+  CacheShape shape(int64_t batch, int64_t length) const {
+    SessionOptions options = options_;
+    options.rows = batch;
+    options.max_length = length;
+    CacheShape shape = session_shape(model_, options);
+    shape.validate();
+    return shape;
+  }
+
   const Registry& registry_;
   const ModelConfig& model_;
   std::string cache_, dtype_;
@@ -100,15 +111,37 @@ struct Fit {
 };
 
 Fit find_fit(const Estimator& estimator, int64_t bytes, const std::vector<int64_t>& lengths) {
+  const auto fits = [&](int64_t batch, int64_t length) {
+    const std::optional<MemoryUsage> usage = estimator.usage(batch, length);
+    return usage && usage->peak_total <= bytes;
+  };
   Fit fit;
-  fit.longest =
-      largest(kLongest, [&](int64_t length) { return estimator.at(1, length).peak <= bytes; });
+  fit.longest = largest(kLongest, [&](int64_t length) { return fits(1, length); });
   for (const int64_t length : lengths) {
-    fit.batches.emplace_back(length, largest(kLargestBatch, [&](int64_t batch) {
-                               return estimator.at(batch, length).peak <= bytes;
-                             }));
+    fit.batches.emplace_back(
+        length, largest(kLargestBatch, [&](int64_t batch) { return fits(batch, length); }));
   }
   return fit;
+}
+
+// "a, b" of the parts that are there.
+std::string joined(const std::vector<std::string>& parts) {
+  std::string text;
+  for (const std::string& part : parts) text += (text.empty() ? "" : ", ") + part;
+  return text;
+}
+
+std::string not_held_note(int64_t batch, int64_t length) {
+  const std::string rows = batch == 1 ? "" : count_cell(batch).text + " rows of ";
+  return "does not hold " + rows + count_cell(length).text + " tokens";
+}
+
+// "27.0 GB", in powers of ten.
+std::string size_text(int64_t bytes) {
+  const auto size = static_cast<double>(bytes);
+  if (size >= 1e9) return number_cell(size / 1e9, 1).text + " GB";
+  if (size >= 1e6) return number_cell(size / 1e6, 1).text + " MB";
+  return number_cell(size / 1e3, 1).text + " kB";
 }
 
 class MemoryTable {
@@ -118,27 +151,38 @@ class MemoryTable {
                       {"dtype", "dtype"},
                       {"batch", "batch"},
                       {"length", "length", "tokens"},
-                      {"payload", "payload", "bytes"},
+                      {"formula", "formula", "bytes"},
                       {"reserved", "reserved", "bytes"},
                       {"peak", "peak", "bytes"},
                       {"note", "note"}};
   }
 
   void add(const Estimator& estimator, int64_t batch, int64_t length) {
-    const Estimate estimate = estimator.at(batch, length);
+    const int64_t formula = estimator.formula(batch, length);
+    const std::optional<MemoryUsage> usage = estimator.usage(batch, length);
+    const CacheTraits traits = estimator.traits(batch, length);
     const bool hypothetical = length > context_;
     rows_.push_back({{"cache", estimator.cache()},
                      {"dtype", estimator.dtype()},
                      {"batch", batch},
                      {"length", length},
-                     {"payload", estimate.payload},
-                     {"reserved", estimate.reserved},
-                     {"peak", estimate.peak},
+                     {"formula", formula},
+                     {"reserved", usage ? Json(usage->reserved()) : Json(nullptr)},
+                     {"peak", usage ? Json(usage->peak_total) : Json(nullptr)},
+                     {"holds", usage.has_value()},
+                     {"exact", traits.exact},
+                     {"keeps_nothing", traits.keeps_nothing},
                      {"hypothetical", hypothetical}});
+    std::vector<std::string> notes;
+    if (!usage) notes.push_back(not_held_note(batch, length));
+    if (!traits.exact) notes.emplace_back("approximate");
+    if (traits.keeps_nothing) notes.emplace_back("recomputes");
+    if (hypothetical) notes.emplace_back("hypothetical");
     table_.rows.push_back({text_cell(estimator.cache()), text_cell(estimator.dtype()),
-                           count_cell(batch), count_cell(length), count_cell(estimate.payload),
-                           count_cell(estimate.reserved), count_cell(estimate.peak),
-                           text_cell(hypothetical ? "hypothetical" : "")});
+                           count_cell(batch), count_cell(length), count_cell(formula),
+                           usage ? count_cell(usage->reserved()) : empty_cell(),
+                           usage ? count_cell(usage->peak_total) : empty_cell(),
+                           text_cell(joined(notes))});
   }
 
   const Json& rows() const { return rows_; }
@@ -159,6 +203,7 @@ Json fit_json(const Estimator& estimator, const Fit& fit, int64_t bytes, int64_t
   return {{"cache", estimator.cache()},
           {"dtype", estimator.dtype()},
           {"bytes", bytes},
+          {"weights_bytes", estimator.weights_bytes()},
           {"longest_length", fit.longest},
           {"hypothetical", fit.longest > context},
           {"batches", batches}};
@@ -171,7 +216,8 @@ void print_fit(const Estimator& estimator, const Fit& fit, int64_t bytes, int64_
   std::cout << "\n"
             << estimator.cache() << ", " << estimator.dtype() << ", within "
             << count_cell(bytes).text
-            << " bytes:\n  longest text of one row: " << limited(fit.longest, kLongest)
+            << " bytes for K and V alone; the weights take " << size_text(estimator.weights_bytes())
+            << " more in " << estimator.dtype() << "\n  longest text of one row: " << limited(fit.longest, kLongest)
             << " tokens";
   if (fit.longest > context) {
     std::cout << " (hypothetical: the model's context is " << count_cell(context).text << ")";
@@ -226,9 +272,11 @@ void add_memory_command(CLI::App& app, Invocation& invocation) {
   CLI::App* command =
       app.add_subcommand("memory", "Bytes that caches take for a model's shape, before any run.");
   command->footer(
-      "payload is the formula 2 * batch * layers * kv_heads * length * head_dim * bytes; reserved\n"
-      "and peak are the cache's own estimate after a prefill of all but one token and one decode\n"
-      "step. No weights are loaded. Lengths beyond the model's context are hypothetical.");
+      "formula is 2 * batch * layers * kv_heads * length * head_dim * bytes, whatever the cache is;\n"
+      "reserved and peak are the cache's own estimate after a prefill of all but one token and one\n"
+      "decode step. Notes: a cache that recomputes keeps nothing, an approximate one changes the\n"
+      "model's answer, and lengths beyond the model's context are hypothetical. --fit is about K and\n"
+      "V alone: it says beside them what the weights take. No weights are loaded.");
   const auto arguments = std::make_shared<MemoryArguments>();
   command
       ->add_option("--model", arguments->model,
@@ -243,8 +291,9 @@ void add_memory_command(CLI::App& app, Invocation& invocation) {
   command->add_option("--cache", arguments->caches, "A cache and its options; may be repeated")
       ->allow_extra_args(false)
       ->capture_default_str();
-  arguments->fit_option = command->add_option("--fit", arguments->fit,
-                                              "Also say what fits these bytes, e.g. 8GB or 512MiB");
+  arguments->fit_option = command->add_option(
+      "--fit", arguments->fit,
+      "Also say what fits these bytes, K and V alone without the weights, e.g. 8GB or 512MiB");
   command->add_flag("--json", arguments->json, "Print one line of JSON");
   command->callback([arguments, &invocation] {
     invocation.run = [arguments] { return run_memory(*arguments); };

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "exit_code.h"
+#include "experiment_argument.h"
 #include "kvlab/runtime/experiment.h"
 #include "kvlab/runtime/process.h"
 #include "kvlab/runtime/report_writer.h"
@@ -20,7 +21,7 @@ struct RunArguments {
 
 int run_run(const RunArguments& arguments, const std::vector<std::string>& argv) {
   const Registry registry = builtin_registry();
-  LoadedExperiment loaded = load_experiment(arguments.config, arguments.overrides, registry);
+  LoadedExperiment loaded = open_experiment(arguments.config, arguments.overrides, registry);
   const ReportOptions renderer = find_renderer(KVLAB_SOURCE_DIR);
   RunOptions options;
   options.runs_folder = arguments.runs;
@@ -38,7 +39,7 @@ void add_run_command(CLI::App& app, Invocation& invocation) {
   CLI::App* command = app.add_subcommand(
       "run", "Run an experiment file; results and report go into a folder of their own.");
   const auto arguments = std::make_shared<RunArguments>();
-  command->add_option("config", arguments->config, "The experiment's YAML")->required();
+  command->add_option("config", arguments->config, "The experiment's YAML, or its name in configs/experiments")->required();
   command->add_option("overrides", arguments->overrides, "key=value, applied in order");
   command->add_option("--runs", arguments->runs, "The folder that holds the runs")
       ->capture_default_str();

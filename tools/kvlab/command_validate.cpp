@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "exit_code.h"
-#include "kvlab/runtime/experiment.h"
+#include "experiment_argument.h"
 
 namespace kvlab {
 
@@ -17,7 +17,7 @@ struct ValidateArguments {
 
 int run_validate(const ValidateArguments& arguments) {
   const Registry registry = builtin_registry();
-  (void)load_experiment(arguments.config, arguments.overrides, registry);
+  (void)open_experiment(arguments.config, arguments.overrides, registry);
   std::cout << arguments.config << ": ok\n";
   return kExitOk;
 }
@@ -28,7 +28,7 @@ void add_validate_command(CLI::App& app, Invocation& invocation) {
   CLI::App* command =
       app.add_subcommand("validate", "Check an experiment file without running it.");
   const auto arguments = std::make_shared<ValidateArguments>();
-  command->add_option("config", arguments->config, "The experiment's YAML")->required();
+  command->add_option("config", arguments->config, "The experiment's YAML, or its name in configs/experiments")->required();
   command->add_option("overrides", arguments->overrides, "key=value, applied in order");
   command->callback([arguments, &invocation] {
     invocation.run = [arguments] { return run_validate(*arguments); };

@@ -1,13 +1,12 @@
 #include "model_argument.h"
 
-#include <algorithm>
 #include <filesystem>
-#include <vector>
 
 #include "kvlab/core/component.h"
 #include "kvlab/core/error.h"
 #include "kvlab/model/checkpoint.h"
 #include "kvlab/runtime/model.h"
+#include "named_config.h"
 
 namespace kvlab {
 
@@ -15,20 +14,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path kModelFolders[] = {fs::path("configs") / "models",
-                                  fs::path(KVLAB_SOURCE_DIR) / "configs" / "models"};
-
-std::vector<std::string> known_names() {
-  std::vector<std::string> names;
-  for (const fs::path& folder : kModelFolders) {
-    std::error_code ignored;
-    for (const auto& entry : fs::directory_iterator(folder, ignored)) {
-      if (entry.path().extension() == ".yaml") names.push_back(entry.path().stem().string());
-    }
-  }
-  std::sort(names.begin(), names.end());
-  names.erase(std::unique(names.begin(), names.end()), names.end());
-  return names;
+ModelSource open_source(const std::string& path) {
+  // Weights may be gigabytes: only a YAML is looked into for its kind.
+  const std::string extension = fs::path(path).extension().string();
+  if (extension != ".yaml" && extension != ".yml") return model_source_from_argument(path);
+  return open_config(ConfigKind::model, path, [&] { return model_source_from_argument(path); });
 }
 
 }  // namespace
@@ -36,18 +26,15 @@ std::vector<std::string> known_names() {
 ModelSource find_model(const std::string& argument) {
   KVLAB_CHECK(!argument.empty(), "[command_line.--model] the name is empty");
   std::error_code ignored;
-  if (fs::exists(argument, ignored)) return model_source_from_argument(argument);
-  if (!fs::path(argument).has_parent_path()) {
-    for (const fs::path& folder : kModelFolders) {
-      const fs::path file = folder / (argument + ".yaml");
-      if (fs::exists(file, ignored)) return model_source_from_argument(file.string());
-    }
+  if (fs::exists(argument, ignored)) return open_source(argument);
+  if (const auto named = find_named_config(ConfigKind::model, argument)) {
+    return open_source(*named);
   }
   throw MissingError(detail::concat(
       "[command_line.--model] '", argument,
       "' does not exist. Give a folder in Hugging Face layout, a .gguf file, a YAML, or the name "
       "of one in configs/models.",
-      suggestion(argument, known_names())));
+      suggestion(argument, named_configs(ConfigKind::model))));
 }
 
 ModelConfig find_model_shape(const std::string& argument) {
@@ -55,7 +42,11 @@ ModelConfig find_model_shape(const std::string& argument) {
   if (fs::path(argument).extension() == ".json" && fs::exists(argument, ignored)) {
     return read_model_config(argument);
   }
-  return model_shape(find_model(argument));
+  const ModelSource source = find_model(argument);
+  ModelConfig shape = model_shape(source);
+  // What a checkpoint calls itself is not what the user and every report call it.
+  shape.name = source.name;
+  return shape;
 }
 
 }  // namespace kvlab

@@ -134,6 +134,8 @@ MemoryHold StorageArena::hold(int64_t bytes, MemoryKind kind) {
 
 MemoryUsage StorageArena::usage() const { return ledger_->usage; }
 
+void StorageArena::end_set_up() { ledger_->options.prefault = false; }
+
 bool StorageArena::poisons() const { return ledger_->options.poison; }
 
 void StorageArena::restart_peaks() {

@@ -54,6 +54,14 @@ void complete_report(ReportDocument& report, const ExperimentConfig& config,
   }
 }
 
+// A report of part of a run must not look like one of all of it.
+void mark_interrupted(ReportDocument& report) {
+  report.failures.insert(report.failures.begin(),
+                         {"the run", "interrupted: it shows what was finished by then"});
+  report.conclusions.insert(report.conclusions.begin(),
+                            "INTERRUPTED: this report shows only what was finished by then.");
+}
+
 // The first table, as the terminal shows it.
 void print_summary(const ReportDocument& report, std::ostream& out) {
   for (const ReportSection& section : report.sections) {
@@ -89,6 +97,8 @@ int run_experiment(LoadedExperiment& loaded, const Registry& registry, const Run
   RunContext context{registry, folder, out, log};
   try {
     ExperimentResult result = loaded.experiment->run(context);
+    const bool stopped = interrupted();
+    if (stopped) mark_interrupted(result.report);
     std::vector<ReportFact> environment = describe_environment(registry);
     folder.write_environment(environment);
     folder.write_summary(result.metrics, result.report.checks);
@@ -98,7 +108,6 @@ int run_experiment(LoadedExperiment& loaded, const Registry& registry, const Run
                      {options.renderer_python, options.renderer_script});
     for (const std::string& warning : report.warnings) log << warning << "\n";
     print_summary(result.report, out);
-    const bool stopped = interrupted();
     const int code = stopped ? 130 : result.passed ? 0 : 1;
     folder.finish(stopped         ? RunStatus::interrupted
                   : result.passed ? RunStatus::ok
@@ -111,9 +120,10 @@ int run_experiment(LoadedExperiment& loaded, const Registry& registry, const Run
     log << error.what() << "\nPartial results: " << folder.path() << "\n";
     return 130;
   } catch (const std::exception& error) {
-    folder.finish(RunStatus::failed, 1, error.what());
+    const int code = dynamic_cast<const MissingError*>(&error) != nullptr ? 4 : 1;
+    folder.finish(RunStatus::failed, code, error.what());
     log << error.what() << "\nThe run failed; what there is: " << folder.path() << "\n";
-    return 1;
+    return code;
   }
 }
 

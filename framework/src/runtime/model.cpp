@@ -4,6 +4,8 @@
 
 #include "kvlab/core/error.h"
 #include "kvlab/model/checkpoint.h"
+#include "kvlab/runtime/process.h"
+#include "kvlab/runtime/session.h"
 
 namespace kvlab {
 
@@ -18,17 +20,20 @@ void replace_position(ModelConfig& config, const std::optional<ComponentSpec>& p
   if (position) config.position = *position;
 }
 
-Checkpoint open_checkpoint(const ModelSource& source,
+Checkpoint open_checkpoint(const ModelSource& source, at::ScalarType weights,
                            const std::optional<ComponentSpec>& position) {
   if (source.type == ModelSourceType::random) {
     Checkpoint checkpoint;
     checkpoint.config = source.shape;
     replace_position(checkpoint.config, position);
+    check_weights_fit(checkpoint.config, weights);
     checkpoint.weights = random_weights(checkpoint.config, source.seed);
     return checkpoint;
   }
+  check_weights_fit(read_model_config(source.path), weights);
   Checkpoint checkpoint = read_checkpoint(source.path);
   check_stated_shape(source, checkpoint.config);
+  checkpoint.config.name = source.name;
   replace_position(checkpoint.config, position);
   if (checkpoint.config.position.type != kTablePosition) {
     checkpoint.weights.position_table.reset();
@@ -40,7 +45,8 @@ Checkpoint open_checkpoint(const ModelSource& source,
 
 Model load_model(const ModelSource& source, at::ScalarType weights, at::ScalarType activations,
                  const std::optional<ComponentSpec>& position) {
-  Checkpoint checkpoint = open_checkpoint(source, position);
+  Checkpoint checkpoint = open_checkpoint(source, weights, position);
+  check_interrupted();
   checkpoint.weights.cast(weights);
   Model model;
   model.name = source.name;
@@ -77,7 +83,9 @@ ModelSource model_source_from_argument(const std::string& argument) {
 
 ModelConfig model_shape(const ModelSource& source) {
   if (source.type == ModelSourceType::random) return source.shape;
-  return read_model_config(source.path);
+  ModelConfig shape = read_model_config(source.path);
+  shape.name = source.name;
+  return shape;
 }
 
 std::shared_ptr<const Tokenizer> load_tokenizer(const ModelSource& source) {

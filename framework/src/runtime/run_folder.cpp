@@ -20,6 +20,11 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
+// Bytes that are not UTF-8, say in a path, become U+FFFD.
+std::string text_of(const Json& json) {
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
 [[noreturn]] void fail(const char* operation, const std::string& path) {
   throw UserError(detail::concat("[runtime.run_folder.", operation, "] '", path,
                                  "': ", std::strerror(errno),
@@ -126,7 +131,7 @@ RunFolder::RunFolder(const std::string& where, const std::string& experiment,
   write_file_atomically(file("config/input.yaml"), input_text);
   Json listed = Json::array();
   for (const std::string& text : overrides) listed.push_back(text);
-  write_file_atomically(file("config/overrides.yaml"), listed.dump() + "\n");
+  write_file_atomically(file("config/overrides.yaml"), text_of(listed));
   const std::string target = file("config/resolved.yaml");
   write_file_atomically(target, to_yaml(resolved, target));
 }
@@ -135,7 +140,7 @@ RunFolder::~RunFolder() {
   if (finished_) return;
   try {
     finish(RunStatus::failed, 1, "ended by an error");
-  } catch (const Error&) {
+  } catch (const std::exception&) {
     // The disk takes nothing: run.json goes on saying "running", which is not "ok".
   }
 }
@@ -151,7 +156,7 @@ void RunFolder::write_run_file(RunStatus status, int exit_code, const std::strin
   run["seed"] = seed_;
   run["exit_code"] = status == RunStatus::running ? Json(nullptr) : Json(exit_code);
   if (!message.empty()) run["message"] = message;
-  write_file_atomically(file("run.json"), run.dump(2) + "\n");
+  write_file_atomically(file("run.json"), text_of(run));
 }
 
 void RunFolder::add_sample(const std::string& json_line) {
@@ -161,7 +166,7 @@ void RunFolder::add_sample(const std::string& json_line) {
 void RunFolder::write_environment(const std::vector<ReportFact>& facts) {
   Json environment = Json::object();
   for (const ReportFact& fact : facts) environment[fact.name] = fact.value;
-  write_file_atomically(file("env.json"), environment.dump(2) + "\n");
+  write_file_atomically(file("env.json"), text_of(environment));
 }
 
 void RunFolder::write_summary(const std::vector<Metric>& metrics,
@@ -191,7 +196,7 @@ void RunFolder::write_summary(const std::vector<Metric>& metrics,
                                  {"passed", check.passed},
                                  {"detail", check.detail}});
   }
-  write_file_atomically(file("summary.json"), summary.dump(2) + "\n");
+  write_file_atomically(file("summary.json"), text_of(summary));
 }
 
 void RunFolder::finish(RunStatus status, int exit_code, const std::string& message) {

@@ -129,6 +129,7 @@ Session::Session(const Model& model, const Registry& registry, const SessionOpti
       position_shape(model.config(), model.decoder->weights().position_table));
   attention_ = registry.make_attention(options_.attention);
   cache_ = registry.make_cache(options_.cache, shape_, arena_);
+  arena_.end_set_up();
 }
 
 int64_t Session::chunk_for(int64_t prompt_length) const {

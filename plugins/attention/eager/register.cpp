@@ -7,7 +7,7 @@ void register_attention_eager(Registry& registry) {
   AttentionEntry entry;
   entry.info = {"eager", "Plain tensor operations in fp32: the readable reference.",
                 "Vaswani et al., Attention Is All You Need, 2017, arXiv:1706.03762", {}};
-  entry.traits = [](const Options&) { return EagerAttention().traits(); };
+  entry.traits = [](const Options&) { return eager_traits(); };
   entry.create = [](const Options&) { return std::make_unique<EagerAttention>(); };
   registry.add(std::move(entry));
 }

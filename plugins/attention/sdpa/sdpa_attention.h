@@ -2,22 +2,19 @@
 // top left when their numbers differ, so it is never used.
 #pragma once
 
-#include "kvlab/attention/attention.h"
+#include "kvlab/attention/dense_attention.h"
 
 namespace kvlab::plugins {
 
-class SdpaAttention final : public Attention {
+class SdpaAttention final : public DenseAttention {
  public:
   SdpaAttention();
-  const AttentionTraits& traits() const override { return traits_; }
-  void forward(const AttentionInput& input) override;
-  int64_t gathered_bytes() const override { return gathered_bytes_; }
 
  private:
-  void attend(const AttentionInput& input, const DenseKV& kv, const RowSlice& slice);
-
-  AttentionTraits traits_;
-  int64_t gathered_bytes_ = 0;
+  void attend(const AttentionInput& input, const RowSlice& slice, const DenseKV& kv,
+              const Shape& shape, const at::Tensor& query, at::Tensor& output) override;
 };
+
+AttentionTraits sdpa_traits();
 
 }  // namespace kvlab::plugins

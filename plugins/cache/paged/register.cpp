@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "kvlab/core/error.h"
 #include "kvlab/runtime/registry.h"
 #include "paged_cache.h"
 
@@ -33,6 +34,11 @@ MemoryUsage estimate(const CacheRequest& request, const StepSequence& sequence) 
     }
     int64_t total = 0;
     for (const int64_t count : held) total += count;
+    if (total > most) {
+      throw CapacityError(detail::concat("[cache.paged] ", most, " blocks of ", options.block_size,
+                                         " tokens do not hold the texts, which need ", total,
+                                         ". Raise max_blocks"));
+    }
     opened = std::max(opened, total);
   }
   usage.add(MemoryKind::storage, opened * options.block_size * shape.layers *

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "kvlab/core/error.h"
 #include "kvlab/runtime/registry.h"
 #include "preallocated_cache.h"
 
@@ -24,7 +25,17 @@ MemoryUsage estimate(const CacheRequest& request, const StepSequence& sequence) 
   int64_t first = options.capacity == 0 ? shape.max_length : options.capacity;
   first = std::min(first, shape.max_length);
   usage.add(MemoryKind::storage, shape.rows * shape.layers * first * token_bytes);
-  if (options.growth == Growth::fixed) return usage;
+  if (options.growth == Growth::fixed) {
+    for (const auto& step : sequence.steps) {
+      for (const StepSequence::Item& item : step) {
+        if (item.end <= first) continue;
+        throw CapacityError(detail::concat("[cache.preallocated] a capacity of ", first,
+                                           " does not hold ", item.end,
+                                           " tokens. Raise capacity, or use growth: doubling"));
+      }
+    }
+    return usage;
+  }
   std::vector<int64_t> sizes(static_cast<size_t>(shape.rows), first);
   for (const auto& step : sequence.steps) {
     for (const StepSequence::Item& item : step) {

@@ -42,7 +42,9 @@ struct MemoryUsage {
 
 struct ArenaOptions {
   bool poison = false;    ///< fill fresh and freed memory with NaN bytes
-  bool prefault = false;  ///< touch every fresh page at once, so that first use costs nothing
+  /// Touch every fresh page of storage at once, until `end_set_up`: what is allocated before a
+  /// measurement then costs nothing on first use.
+  bool prefault = false;
   int64_t limit = std::numeric_limits<int64_t>::max();  ///< total live bytes; beyond: CapacityError
 };
 
@@ -74,6 +76,9 @@ class StorageArena {
 
   /// Whether fresh and freed memory is filled with NaN; pools that keep freed blocks do the same.
   bool poisons() const;
+
+  /// From now on fresh pages are no longer touched in advance: an allocation costs what it costs.
+  void end_set_up();
 
   /// Lets the peaks start again from the live bytes.
   void restart_peaks();

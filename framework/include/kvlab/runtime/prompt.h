@@ -1,4 +1,4 @@
-// Prompts as configs name them, and as tokens.
+// Texts as configs name them, and as tokens.
 #pragma once
 
 #include <cstdint>
@@ -6,25 +6,49 @@
 #include <string>
 #include <vector>
 
+#include "kvlab/model/tokenizer.h"
 #include "kvlab/runtime/config_reader.h"
-#include "kvlab/runtime/model.h"
 
 namespace kvlab {
 
-/// `prompt: {text: ...}`, `{ids: [...]}`, `{file: PATH}` or `{random: SEED}`: exactly one of them.
-struct PromptSpec {
-  std::optional<std::string> text;  ///< given, or read from the file
-  std::vector<int32_t> ids;
-  std::optional<uint64_t> random_seed;
-  std::string where;
-
-  /// The prompt's tokens; `length` > 0 cuts it, or repeats it from its start, to exactly that many,
-  /// after skipping `offset` tokens. Random prompts need a length. Throws UserError where the model
-  /// has no tokenizer for a text, an id is outside the vocabulary, or nothing comes out.
-  std::vector<int32_t> tokens(const Model& model, int64_t length = 0, int64_t offset = 0) const;
+/// What turns a text into tokens of one model.
+struct TokenSource {
+  std::string model;                     ///< its name, for messages
+  const Tokenizer* tokenizer = nullptr;  ///< null: texts are refused
+  int64_t vocabulary = 0;
 };
 
-/// Reads `key` of `reader`. Throws UserError.
-PromptSpec parse_prompt(ConfigReader& reader, const std::string& key = "prompt");
+/// One prompt: `{text: ...}`, `{file: PATH}`, `{ids: [...]}` or `{random: SEED}`, exactly one of them;
+/// with `tokens: N` only its first N tokens. Errors name the place in the config.
+class PromptSpec {
+ public:
+  /// Reads the map and refuses other keys. Throws UserError.
+  explicit PromptSpec(ConfigReader reader);
+
+  std::optional<uint64_t> random_seed() const { return random_seed_; }
+
+  /// The tokens; at least one. Throws UserError where the model has no tokenizer for a text, an id is
+  /// outside the vocabulary, there are fewer than `tokens`, or a random prompt has no `tokens`.
+  std::vector<int32_t> tokens(const TokenSource& source) const;
+
+  /// Exactly `length` tokens: cut, or repeated from the start, after skipping `offset`. Random prompts
+  /// draw another text for each offset.
+  std::vector<int32_t> tokens(const TokenSource& source, int64_t length, int64_t offset) const;
+
+ private:
+  std::vector<int32_t> all_tokens(const TokenSource& source) const;
+
+  ConfigReader reader_;
+  std::string kind_;  ///< the key that was given
+  std::string text_;
+  std::optional<uint64_t> random_seed_;
+  int64_t count_ = 0;  ///< `tokens`; 0 = all
+};
+
+/// `prompt`: one map, or a list of maps, one per row. Throws UserError.
+std::vector<PromptSpec> read_prompts(ConfigReader& reader, const std::string& key = "prompt");
+
+/// A list of token ids, which may repeat. Throws UserError at the one that is wrong.
+std::vector<int32_t> read_token_ids(const ConfigNode& list, int64_t vocabulary);
 
 }  // namespace kvlab

@@ -34,7 +34,8 @@ struct CacheEntry {
   std::string bytes_formula;  ///< of reserved bytes, for the catalogue
   std::function<CacheTraits(const CacheRequest&)> traits;
   /// Bytes of the cache alone after the sequence, live and peak; equals the arena's count exactly.
-  /// It shares no size code with the cache.
+  /// It shares no size code with the cache. Throws CapacityError where the options leave no room for
+  /// the sequence.
   std::function<MemoryUsage(const CacheRequest&, const StepSequence&)> estimate;
   std::function<std::unique_ptr<KVCache>(const CacheRequest&, StorageArena&)> create;
   std::string origin;  ///< set by the registry

@@ -99,6 +99,15 @@ std::vector<std::string> incompatibilities(const ModelConfig& model, const Regis
                                            const SessionOptions& options,
                                            bool has_position_table);
 
+/// Bytes of a cache whose rows are filled to `length` tokens: a prefill of all but one, in chunks of
+/// `shape.max_step_tokens`, and one decode step. Throws CapacityError where the cache cannot hold
+/// them.
+MemoryUsage filled_usage(const Registry& registry, const ComponentSpec& cache,
+                         const CacheShape& shape, int64_t length);
+
+/// Throws CapacityError where the weights of such a model do not fit the available memory.
+void check_weights_fit(const ModelConfig& model, at::ScalarType type);
+
 /// Bytes a process may still take: the smaller of the system's available memory and what is left
 /// of the control group.
 int64_t available_memory();
