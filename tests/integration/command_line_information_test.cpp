@@ -91,7 +91,7 @@ TEST(CommandLineMemory, FollowsTheFormulaAndTheCachesOwnEstimate) {
   for (const Json& row : json.at("rows")) {
     const int64_t bytes = row.at("batch").get<int64_t>() * row.at("length").get<int64_t>() *
                           (row.at("dtype") == "f32" ? kTokenBytes : kTokenBytes / 2);
-    EXPECT_EQ(row.at("payload"), bytes);
+    EXPECT_EQ(row.at("formula"), bytes);
     EXPECT_EQ(row.at("reserved"), bytes) << "preallocated reserves just this";
     EXPECT_EQ(row.at("peak"), bytes);
     EXPECT_EQ(row.at("hypothetical"), false);
@@ -109,9 +109,9 @@ TEST(CommandLineMemory, PrintsTheWorkedExamplesOfPublishedModels) {
     "hidden_act": "silu", "tie_word_embeddings": false, "rope_theta": 10000.0})");
   const Json json = json_of(kvlab(
       {"memory", "--model", llama, "--length", "512,2048,8192", "--dtype", "bf16", "--json"}));
-  EXPECT_EQ(json.at("rows").at(0).at("payload"), 268435456);
-  EXPECT_EQ(json.at("rows").at(1).at("payload"), 1073741824);
-  EXPECT_EQ(json.at("rows").at(2).at("payload"), 4294967296);
+  EXPECT_EQ(json.at("rows").at(0).at("formula"), 268435456);
+  EXPECT_EQ(json.at("rows").at(1).at("formula"), 1073741824);
+  EXPECT_EQ(json.at("rows").at(2).at("formula"), 4294967296);
   EXPECT_EQ(json.at("rows").at(1).at("hypothetical"), false);
   EXPECT_EQ(json.at("rows").at(2).at("hypothetical"), true);
   const ProgramResult table = kvlab({"memory", "--model", llama, "--length", "8192"});
@@ -155,7 +155,7 @@ TEST(CommandLineMemory, EstimatesWhatGenerateMeasures) {
     std::string ids = "1";
     for (int i = 0; i < 19; ++i) ids += ",3";
     const Json measured = json_of(kvlab({"generate", "--model", kGqa, "--ids", ids, "--new-tokens",
-                                         "13", "--cache", cache, "--max-length", "32", "--json"}))
+                                         "13", "--cache", cache, "--json"}))
                               .at("bytes");
     const Json row =
         json_of(kvlab({"memory", "--model", kGqa, "--length", "32", "--cache", cache, "--json"}))
@@ -164,6 +164,75 @@ TEST(CommandLineMemory, EstimatesWhatGenerateMeasures) {
     EXPECT_EQ(row.at("reserved"), measured.at("reserved")) << cache;
     EXPECT_EQ(row.at("peak"), measured.at("peak")) << cache;
   }
+}
+
+TEST(CommandLineMemory, SaysWhatACacheOfFixedCapacityDoesNotHold) {
+  const auto ask = [](const std::string& cache, const std::string& length) {
+    return Words{"memory", "--model", kGqa, "--cache", cache, "--length", length, "--fit", "1GB"};
+  };
+  const auto json = [&](const std::string& cache, const std::string& length) {
+    Words words = ask(cache, length);
+    words.push_back("--json");
+    return json_of(kvlab(words));
+  };
+  const Json fixed = json("preallocated:capacity=10", "10,11");
+  EXPECT_EQ(fixed.at("rows").at(0).at("holds"), true);
+  EXPECT_EQ(fixed.at("rows").at(0).at("peak"), 10 * kTokenBytes);
+  EXPECT_EQ(fixed.at("rows").at(1).at("holds"), false);
+  EXPECT_TRUE(fixed.at("rows").at(1).at("reserved").is_null());
+  EXPECT_TRUE(fixed.at("rows").at(1).at("peak").is_null());
+  EXPECT_EQ(fixed.at("rows").at(1).at("formula"), 11 * kTokenBytes);
+  EXPECT_EQ(fixed.at("fit").at(0).at("longest_length"), 10);
+  EXPECT_EQ(fixed.at("fit").at(0).at("batches").at(1).at("largest_batch"), 0);
+  const Json paged = json("paged:max_blocks=2", "64,128,129").at("fit").at(0);
+  EXPECT_EQ(paged.at("longest_length"), 128);
+  EXPECT_EQ(paged.at("batches").at(0).at("largest_batch"), 2);
+  EXPECT_EQ(paged.at("batches").at(1).at("largest_batch"), 1);
+  EXPECT_EQ(paged.at("batches").at(2).at("largest_batch"), 0);
+  EXPECT_THAT(kvlab(ask("preallocated:capacity=10", "11")).out,
+              HasSubstr("does not hold 11 tokens"));
+}
+
+TEST(CommandLineMemory, FitsKAndVAloneAndNamesTheWeights) {
+  TemporaryFolder folder;
+  const std::string model = folder.write("model.yaml", tiny_model_yaml(64, 16, ""));
+  const Words words = {"memory", "--model", model, "--dtype", "f32,bf16", "--fit", "1MB"};
+  Words with_json = words;
+  with_json.push_back("--json");
+  const Json fits = json_of(kvlab(with_json)).at("fit");
+  ASSERT_EQ(fits.size(), 2u);
+  const int64_t weights = fits.at(0).at("weights_bytes");
+  EXPECT_GT(weights, 256 * 16 * 4) << "the embedding is part of them";
+  EXPECT_EQ(fits.at(1).at("weights_bytes"), weights / 2);
+  const std::string text = kvlab(words).out;
+  EXPECT_THAT(text, HasSubstr("for K and V alone; the weights take"));
+  EXPECT_THAT(text, HasSubstr("more in bf16"));
+  EXPECT_THAT(kvlab({"memory", "--help"}).out, HasSubstr("without the weights"));
+}
+
+TEST(CommandLineMemory, NotesWhatIsNotExactAndWhatRecomputes) {
+  const auto row = [](const std::string& cache) {
+    return json_of(kvlab({"memory", "--model", kGqa, "--cache", cache, "--json"})).at("rows").at(0);
+  };
+  const auto text = [](const std::string& cache) {
+    return kvlab({"memory", "--model", kGqa, "--cache", cache}).out;
+  };
+  EXPECT_EQ(row("preallocated").at("exact"), true);
+  EXPECT_EQ(row("preallocated").at("keeps_nothing"), false);
+  EXPECT_EQ(row("gqa_shared:kv_heads=1").at("exact"), false);
+  EXPECT_EQ(row("none").at("keeps_nothing"), true);
+  EXPECT_THAT(text("gqa_shared:kv_heads=1"), HasSubstr("approximate"));
+  EXPECT_THAT(text("none"), HasSubstr("recomputes"));
+  EXPECT_THAT(text("preallocated"), testing::Not(HasSubstr("approximate")));
+  EXPECT_THAT(text("preallocated"), HasSubstr("formula"));
+  EXPECT_THAT(text("preallocated"), testing::Not(HasSubstr("payload")));
+}
+
+TEST(CommandLineMemory, CallsAModelWhatItsYamlCallsIt) {
+  TemporaryFolder folder;
+  const std::string model = folder.write(
+      "file_name.yaml", "name: my_name\nsource: {type: huggingface, path: " + kGqa + "}\n");
+  EXPECT_EQ(json_of(kvlab({"memory", "--model", model, "--json"})).at("model"), "my_name");
 }
 
 TEST(CommandLineMemory, RefusesWrongNumbers) {
@@ -227,6 +296,18 @@ TEST(CommandLineDescribe, KnowsEverythingThatListNames) {
   }
 }
 
+TEST(CommandLineDescribe, LeadsToAnExperimentsReadmeAndConfigs) {
+  const Json entry =
+      json_of(kvlab({"describe", "generation_benchmark", "--json"})).at("entries").at(0);
+  EXPECT_EQ(entry.at("readme"), "experiments/generation_benchmark/README.md");
+  const auto configs = entry.at("configs").get<Words>();
+  EXPECT_THAT(configs, testing::Contains("configs/experiments/quickstart.yaml"));
+  EXPECT_THAT(configs, testing::Not(testing::Contains("configs/experiments/work_trace.yaml")));
+  const std::string text = kvlab({"describe", "work_trace"}).out;
+  EXPECT_THAT(text, HasSubstr("experiments/work_trace/README.md"));
+  EXPECT_THAT(text, HasSubstr("configs/experiments/work_trace.yaml"));
+}
+
 std::string experiment_file(const TemporaryFolder& folder) {
   folder.write("model.yaml", tiny_model_yaml(64, 16, ""));
   return folder.write("experiment.yaml",
@@ -251,6 +332,33 @@ TEST(CommandLineValidate, SaysOkOrWhere) {
   const ProgramResult refused = kvlab({"validate", bad});
   EXPECT_EQ(refused.exit_code, 2);
   EXPECT_THAT(refused.err, HasSubstr("14_duplicate_key.yaml:"));
+}
+
+TEST(CommandLineValidate, SaysWhereAFileIsOfTheOtherKind) {
+  TemporaryFolder folder;
+  const std::string experiment = experiment_file(folder);
+  for (const Words& words : {Words{"validate", folder.file("model.yaml")},
+                             Words{"run", folder.file("model.yaml"), "--runs", folder.path()}}) {
+    const ProgramResult result = kvlab(words);
+    EXPECT_EQ(result.exit_code, 2);
+    EXPECT_THAT(result.err,
+                HasSubstr("this is a model file; experiments are in configs/experiments"));
+  }
+  const ProgramResult result =
+      kvlab({"generate", "--model", experiment, "--ids", "1", "--new-tokens", "1"});
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_THAT(result.err, HasSubstr("this is an experiment file; models are in configs/models"));
+  EXPECT_THAT(kvlab({"validate", experiment, "control=nobody"}).err,
+              testing::Not(HasSubstr("this is a")));
+}
+
+TEST(CommandLineValidate, KnowsShippedExperimentsByName) {
+  const ProgramResult ok = kvlab({"validate", "equivalence"});
+  EXPECT_EQ(ok.exit_code, 0) << ok.err;
+  const ProgramResult missing = kvlab({"run", "equivalenc"});
+  EXPECT_EQ(missing.exit_code, 4);
+  EXPECT_THAT(missing.err, HasSubstr("Did you mean 'equivalence'"));
+  EXPECT_THAT(missing.err, HasSubstr("quickstart"));
 }
 
 TEST(CommandLineRun, LeavesAFolderWhoseReportCanBeWrittenAgain) {

@@ -112,14 +112,17 @@ TEST(CommandLine, GenerateSizesAFixedCacheToTheRun) {
   constexpr int64_t kTokenBytes = 1152;
   const Words base = generate_tiny({"--ids", "1,2,3", "--new-tokens", "6", "--json"});
   const Json bytes = json_of(kvlab(base)).at("bytes");
-  EXPECT_EQ(bytes.at("storage"), 9 * kTokenBytes);
-  EXPECT_EQ(bytes.at("payload"), 8 * kTokenBytes) << "the last token is never fed";
+  EXPECT_EQ(bytes.at("storage"), 8 * kTokenBytes) << "the last token is never fed";
+  EXPECT_EQ(bytes.at("payload"), 8 * kTokenBytes);
+  const Json prompt_alone =
+      json_of(kvlab(generate_tiny({"--ids", "1,2,3", "--new-tokens", "0", "--json"})));
+  EXPECT_EQ(prompt_alone.at("bytes").at("storage"), 3 * kTokenBytes);
   Words longer = base;
   longer.insert(longer.end(), {"--max-length", "100"});
   EXPECT_EQ(json_of(kvlab(longer)).at("bytes").at("storage"), 100 * kTokenBytes);
   Words half = base;
   half.insert(half.end(), {"--dtype", "bf16"});
-  EXPECT_EQ(json_of(kvlab(half)).at("bytes").at("storage"), 9 * kTokenBytes / 2);
+  EXPECT_EQ(json_of(kvlab(half)).at("bytes").at("storage"), 8 * kTokenBytes / 2);
 }
 
 TEST(CommandLine, GenerateTakesZeroAndOneNewTokens) {
@@ -181,6 +184,19 @@ TEST(CommandLine, GenerateGivesTheSameTwice) {
   EXPECT_NE(sampled("1"), sampled("2"));
 }
 
+TEST(CommandLine, GreedySaysThatItIgnoresASeed) {
+  const auto messages = [](const Words& more) {
+    Words words = generate_tiny({"--ids", "4", "--new-tokens", "1"});
+    words.insert(words.end(), more.begin(), more.end());
+    const ProgramResult result = kvlab(words);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return result.err;
+  };
+  EXPECT_THAT(messages({"--seed", "3"}), HasSubstr("--seed has no effect"));
+  EXPECT_THAT(messages({"--seed", "3", "--top-k", "2"}), Not(HasSubstr("--seed")));
+  EXPECT_THAT(messages({}), Not(HasSubstr("--seed")));
+}
+
 TEST(CommandLine, WithoutATokenizerIdsAreStreamed) {
   const Words words = {"--ids", "1,2,3", "--new-tokens", "6"};
   Words with_json = words;
@@ -223,6 +239,9 @@ TEST(CommandLine, WrongUsageExitsWithTwo) {
   expect_refused(tiny({"--ids", "1", "--new-tokens", "1", "--threads", "0"}), 2, "--threads");
   expect_refused(tiny({"--ids", "1", "--new-tokens", "1", "--dtype", "f16"}), 2, "f32, bf16");
   expect_refused(tiny({"--ids", "1", "--new-tokens", "1", "--temperature", "0"}), 2, "above 0");
+  expect_refused(tiny({"--ids", "1", "--new-tokens", "1", "--temperature", "inf"}), 2,
+                 "a finite number above 0, got inf");
+  expect_refused(tiny({"--ids", "1", "--new-tokens", "1", "--seed", "-1"}), 2, "got -1");
   expect_refused(tiny({"--ids", "1", "--new-tokens", "1", "--top-p", "1.5"}), 2, "at most 1");
   expect_refused(tiny({"--ids", "1", "--new-tokens", "1", "--overflow", "wrap"}), 2,
                  "stop or error");
@@ -262,9 +281,11 @@ TEST(CommandLine, RunsThatFailExitWithOne) {
   std::string bytes{std::istreambuf_iterator<char>(weights), {}};
   bytes.replace(bytes.size() / 2, bytes.size() / 2, bytes.size() / 2, '\xff');
   folder.write("model.safetensors", bytes);
+  // Generating computes the last position's logits alone.
   expect_refused({"generate", "--model", folder.path(), "--ids", "1,2", "--new-tokens", "3"}, 1,
-                 "not finite");
-  expect_refused({"score", "--model", folder.path(), "--ids", "1,2"}, 1, "not finite");
+                 "logits are not finite: step 0, row 0, position 1");
+  expect_refused({"score", "--model", folder.path(), "--ids", "1,2"}, 1,
+                 "logits are not finite: step 0, row 0, position 0");
 }
 
 TEST(CommandLine, AFullDiskIsAFailure) {

@@ -215,10 +215,9 @@ void print_fit(const Estimator& estimator, const Fit& fit, int64_t bytes, int64_
   };
   std::cout << "\n"
             << estimator.cache() << ", " << estimator.dtype() << ", within "
-            << count_cell(bytes).text
-            << " bytes for K and V alone; the weights take " << size_text(estimator.weights_bytes())
-            << " more in " << estimator.dtype() << "\n  longest text of one row: " << limited(fit.longest, kLongest)
-            << " tokens";
+            << count_cell(bytes).text << " bytes for K and V alone; the weights take "
+            << size_text(estimator.weights_bytes()) << " more in " << estimator.dtype()
+            << "\n  longest text of one row: " << limited(fit.longest, kLongest) << " tokens";
   if (fit.longest > context) {
     std::cout << " (hypothetical: the model's context is " << count_cell(context).text << ")";
   }
@@ -272,10 +271,13 @@ void add_memory_command(CLI::App& app, Invocation& invocation) {
   CLI::App* command =
       app.add_subcommand("memory", "Bytes that caches take for a model's shape, before any run.");
   command->footer(
-      "formula is 2 * batch * layers * kv_heads * length * head_dim * bytes, whatever the cache is;\n"
-      "reserved and peak are the cache's own estimate after a prefill of all but one token and one\n"
+      "formula is 2 * batch * layers * kv_heads * length * head_dim * bytes, whatever the cache "
+      "is;\n"
+      "reserved and peak are the cache's own estimate after a prefill of all but one token and "
+      "one\n"
       "decode step. Notes: a cache that recomputes keeps nothing, an approximate one changes the\n"
-      "model's answer, and lengths beyond the model's context are hypothetical. --fit is about K and\n"
+      "model's answer, and lengths beyond the model's context are hypothetical. --fit is about K "
+      "and\n"
       "V alone: it says beside them what the weights take. No weights are loaded.");
   const auto arguments = std::make_shared<MemoryArguments>();
   command

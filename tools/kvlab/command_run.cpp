@@ -39,7 +39,10 @@ void add_run_command(CLI::App& app, Invocation& invocation) {
   CLI::App* command = app.add_subcommand(
       "run", "Run an experiment file; results and report go into a folder of their own.");
   const auto arguments = std::make_shared<RunArguments>();
-  command->add_option("config", arguments->config, "The experiment's YAML, or its name in configs/experiments")->required();
+  command
+      ->add_option("config", arguments->config,
+                   "The experiment's YAML, or its name in configs/experiments")
+      ->required();
   command->add_option("overrides", arguments->overrides, "key=value, applied in order");
   command->add_option("--runs", arguments->runs, "The folder that holds the runs")
       ->capture_default_str();

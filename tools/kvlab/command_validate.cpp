@@ -28,7 +28,10 @@ void add_validate_command(CLI::App& app, Invocation& invocation) {
   CLI::App* command =
       app.add_subcommand("validate", "Check an experiment file without running it.");
   const auto arguments = std::make_shared<ValidateArguments>();
-  command->add_option("config", arguments->config, "The experiment's YAML, or its name in configs/experiments")->required();
+  command
+      ->add_option("config", arguments->config,
+                   "The experiment's YAML, or its name in configs/experiments")
+      ->required();
   command->add_option("overrides", arguments->overrides, "key=value, applied in order");
   command->callback([arguments, &invocation] {
     invocation.run = [arguments] { return run_validate(*arguments); };

@@ -12,8 +12,8 @@ namespace kvlab {
 /// near names, or UserError.
 ModelSource find_model(const std::string& argument);
 
-/// The shape of a model without its weights, under the source's name (a YAML's own). Takes a Hugging
-/// Face config.json, too.
+/// The shape of a model without its weights, under the source's name (a YAML's own). Takes a
+/// Hugging Face config.json, too.
 ModelConfig find_model_shape(const std::string& argument);
 
 }  // namespace kvlab
