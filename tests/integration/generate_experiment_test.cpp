@@ -96,13 +96,13 @@ TEST(GenerateExperiment, RefusesWhatCanBeSeenWithoutWeights) {
   };
   EXPECT_NE(
       message("{prompt: {text: Once}, new_tokens: 4}", kArms)
-          .find("bad.yaml:5:27: workload.prompt.text: a prompt given as text needs a tokenizer"),
+          .find("bad.yaml:5:27: workload.prompt.text: model 'tiny' has no tokenizer"),
       std::string::npos);
   EXPECT_NE(message("{prompt: {ids: [5, 64]}, new_tokens: 4}", kArms)
                 .find("a token must lie inside the vocabulary of 64 tokens, got 64"),
             std::string::npos);
   EXPECT_NE(message("{prompt: {ids: [5], random: 3}, new_tokens: 4}", kArms)
-                .find("a prompt is one of text, ids, file or random, got 2 of them"),
+                .find("a prompt is one of text, file, ids and random, got 2 of them"),
             std::string::npos);
   EXPECT_NE(
       message("{prompt: {ids: [5]}, new_tokens: 300}", kArms).find("the model's context is 256"),
@@ -112,7 +112,7 @@ TEST(GenerateExperiment, RefusesWhatCanBeSeenWithoutWeights) {
             std::string::npos);
   const std::string both = message(
       "{prompt: {ids: [5]}, new_tokens: 4}",
-      "{name: shared, cache: 'gqa_shared:kv_heads=3'}, {name: odd, cache: 'paged:block_size=0'}");
+      "{name: shared, cache: 'gqa_shared:kv_heads=3'}, {name: odd, cache: 'gqa_shared:kv_heads=5'}");
   EXPECT_NE(both.find("arm 'shared'"), std::string::npos) << both;
   EXPECT_NE(both.find("arm 'odd'"), std::string::npos) << both;
 }

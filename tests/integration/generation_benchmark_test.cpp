@@ -40,10 +40,10 @@ struct BenchmarkText {
   int repeats = 3;
 
   std::string yaml() const {
-    return "schema: kvlab/1\nexperiment: generation_benchmark\nquestion: Which is fastest?\nmodel: " +
-           kTinyModel + "\nworkload: {" + workload + "}\narms: [" + arms + "]\ncontrol: " + control +
-           "\nruntime: {" + runtime + "}\nmeasure: {repeats: " + std::to_string(repeats) +
-           ", warmup: 0}\n";
+    return "schema: kvlab/1\nexperiment: generation_benchmark\nquestion: Which is fastest?\n"
+           "model: " + kTinyModel + "\nworkload: {" + workload + "}\narms: [" + arms +
+           "]\ncontrol: " + control + "\nruntime: {" + runtime +
+           "}\nmeasure: {repeats: " + std::to_string(repeats) + ", warmup: 0}\n";
   }
 };
 

@@ -56,8 +56,9 @@ const Model& tiny() {
 // are spoilt.
 Model tiny_with_a_poisoned_token() {
   DecoderWeights weights = random_weights(tiny_config(), 3);
-  float* row = weights.token_embedding.mutable_data_ptr<float>() + kPoisoned * tiny_config().d_model;
-  std::fill(row, row + tiny_config().d_model, std::numeric_limits<float>::quiet_NaN());
+  const int64_t width = tiny_config().d_model;
+  float* row = weights.token_embedding.mutable_data_ptr<float>() + kPoisoned * width;
+  std::fill(row, row + width, std::numeric_limits<float>::quiet_NaN());
   return model_of(tiny_config(), std::move(weights));
 }
 
