@@ -101,7 +101,7 @@ int run_experiment(LoadedExperiment& loaded, const Registry& registry, const Run
     if (stopped) mark_interrupted(result.report);
     std::vector<ReportFact> environment = describe_environment(registry);
     folder.write_environment(environment);
-    folder.write_summary(result.metrics, result.report.checks);
+    folder.write_summary(result.metrics, result.report.checks, result.report.failures);
     complete_report(result.report, loaded.config, options, std::move(environment));
     const WrittenReport report =
         write_report(result.report, folder.file("report"),

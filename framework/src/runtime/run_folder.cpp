@@ -170,7 +170,8 @@ void RunFolder::write_environment(const std::vector<ReportFact>& facts) {
 }
 
 void RunFolder::write_summary(const std::vector<Metric>& metrics,
-                              const std::vector<ReportCheck>& checks) {
+                              const std::vector<ReportCheck>& checks,
+                              const std::vector<ReportFailure>& failures) {
   Json summary;
   summary["metrics"] = Json::array();
   for (const Metric& metric : metrics) {
@@ -195,6 +196,10 @@ void RunFolder::write_summary(const std::vector<Metric>& metrics,
                                  {"check", check.check},
                                  {"passed", check.passed},
                                  {"detail", check.detail}});
+  }
+  summary["failures"] = Json::array();
+  for (const ReportFailure& failure : failures) {
+    summary["failures"].push_back({{"what", failure.what}, {"reason", failure.reason}});
   }
   write_file_atomically(file("summary.json"), text_of(summary));
 }

@@ -52,7 +52,9 @@ class RunFolder {
   void add_sample(const std::string& json_line);
 
   void write_environment(const std::vector<ReportFact>& facts);
-  void write_summary(const std::vector<Metric>& metrics, const std::vector<ReportCheck>& checks);
+  /// Writes summary.json, the interface for scripts.
+  void write_summary(const std::vector<Metric>& metrics, const std::vector<ReportCheck>& checks,
+                     const std::vector<ReportFailure>& failures);
   void finish(RunStatus status, int exit_code, const std::string& message = "");
 
  private:
