@@ -31,7 +31,7 @@ bool has_downloads() {
 }
 
 TEST(ShippedConfigs, EveryExperimentValidates) {
-  if (!has_downloads()) GTEST_SKIP() << "run tools/setup first: .deps is incomplete";
+  ASSERT_TRUE(has_downloads()) << "run tools/setup first: .deps is incomplete";
   const Registry registry = full_registry();
   const std::vector<std::string> files = yaml_files("experiments");
   EXPECT_GE(files.size(), 5u);
@@ -45,7 +45,7 @@ TEST(ShippedConfigs, EveryExperimentValidates) {
 }
 
 TEST(ShippedConfigs, EveryModelLoadsAndItsShapeIsWhole) {
-  if (!has_downloads()) GTEST_SKIP() << "run tools/setup first: .deps is incomplete";
+  ASSERT_TRUE(has_downloads()) << "run tools/setup first: .deps is incomplete";
   const std::vector<std::string> files = yaml_files("models");
   EXPECT_GE(files.size(), 10u);
   for (const std::string& file : files) {
@@ -62,7 +62,7 @@ TEST(ShippedConfigs, EveryModelLoadsAndItsShapeIsWhole) {
 }
 
 TEST(ShippedConfigs, ShapesHaveThePublishedParameterCounts) {
-  if (!has_downloads()) GTEST_SKIP() << "run tools/setup first: .deps is incomplete";
+  ASSERT_TRUE(has_downloads()) << "run tools/setup first: .deps is incomplete";
   const auto millions = [](const char* name) {
     const std::string file = (kConfigs / "models" / (std::string(name) + ".yaml")).string();
     return static_cast<double>(model_shape(load_model_source(file)).parameters()) / 1e6;
