@@ -187,6 +187,9 @@ int64_t RowwiseCache::truncate(int row, int64_t new_length) {
   KVLAB_CHECK_GE(new_length, 0, "[cache.", name(), ".truncate] new length of row ", row);
   if (traits_.keeps_nothing) return 0;
   KVLAB_CHECK_LE(new_length, length(row), "[cache.", name(), ".truncate] new length of row ", row);
+  KVLAB_CHECK(new_length == 0 || holds_enough_for(row, new_length), "[cache.", name(),
+              ".truncate] row ", row, " of ", length(row),
+              " tokens has evicted entries that a text of ", new_length, " needs");
   drop(row, new_length);
   lengths_[static_cast<size_t>(row)] = new_length;
   return new_length;
@@ -202,6 +205,8 @@ void RowwiseCache::fork(int from, int to) {
   copy_row(from, to);
   lengths_[static_cast<size_t>(to)] = lengths_[static_cast<size_t>(from)];
 }
+
+bool RowwiseCache::holds_enough_for(int, int64_t) const { return true; }
 
 void RowwiseCache::copy_row(int, int) { unsupported("fork"); }
 

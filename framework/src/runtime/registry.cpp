@@ -1,5 +1,7 @@
 #include "kvlab/runtime/registry.h"
 
+#include <iterator>
+
 #include "kvlab/core/error.h"
 
 namespace kvlab {
@@ -25,6 +27,26 @@ void add_entry(std::vector<Entry>& table, Entry entry, const std::string& origin
   }
   entry.origin = origin;
   table.push_back(std::move(entry));
+}
+
+template <typename Entry>
+void check_free(const std::vector<Entry>& table, const std::vector<Entry>& staged,
+                const char* kind) {
+  for (const Entry& entry : staged) {
+    for (const Entry& other : table) {
+      if (other.info.name != entry.info.name) continue;
+      throw PluginError(detail::concat("[registry.commit] ", kind, " '", entry.info.name,
+                                       "' from ", entry.origin, " is taken by ", other.origin,
+                                       "; give one of them another name"));
+    }
+  }
+}
+
+template <typename Entry>
+void append(std::vector<Entry>& table, std::vector<Entry>& staged) {
+  table.insert(table.end(), std::make_move_iterator(staged.begin()),
+               std::make_move_iterator(staged.end()));
+  staged.clear();
 }
 
 template <typename Entry>
@@ -69,6 +91,18 @@ void Registry::add(PositionEntry entry) {
 
 void Registry::add(ExperimentEntry entry) {
   add_entry(experiments_, std::move(entry), origin_, "experiment");
+}
+
+void Registry::commit(Registry&& staged) {
+  check_free(caches_, staged.caches_, "cache");
+  check_free(attentions_, staged.attentions_, "attention");
+  check_free(positions_, staged.positions_, "position");
+  check_free(experiments_, staged.experiments_, "experiment");
+  append(caches_, staged.caches_);
+  append(attentions_, staged.attentions_);
+  append(positions_, staged.positions_);
+  append(experiments_, staged.experiments_);
+  append(plugins_, staged.plugins_);
 }
 
 const CacheEntry& Registry::cache(std::string_view name, std::string_view where) const {

@@ -58,6 +58,10 @@ struct CacheTraits {
   bool forks = false;               ///< `fork` works
   bool shares_prefixes = false;     ///< `match_prefix` may find something
   bool bounded = false;             ///< storage does not grow with the text
+  /// How the cache narrows the model's mask, 0 = not at all: a query at q sees key k iff k <= q and
+  /// (window == 0 or q - k < window or k < sinks). Every view says the same, and every entry that a
+  /// later query may see is kept.
+  int64_t window = 0, sinks = 0;
   bool keys_before_position = false;///< keys are kept unrotated
   bool keeps_nothing = false;       ///< length is always 0; the engine feeds the whole text
   FeedbackRequest feedback;

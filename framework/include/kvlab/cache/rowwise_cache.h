@@ -79,6 +79,10 @@ class RowwiseCache : public KVCache {
   /// Called at `end_step` for each slice: eviction happens here. Returns the row's new length.
   virtual int64_t commit(const RowSlice& slice) noexcept { return slice.end_position(); }
 
+  /// Whether everything that a text of `new_length` tokens (above 0, at most `length(row)`) needs to
+  /// go on is still stored. For caches that evict and declare Truncation::resident.
+  virtual bool holds_enough_for(int row, int64_t new_length) const;
+
   /// Makes `to` (already empty) hold the first `length(from)` entries of `from`. May throw
   /// CapacityError, leaving `to` empty. Needed where the traits declare `forks`.
   virtual void copy_row(int from, int to);

@@ -31,7 +31,10 @@ struct ComponentInfo {
   std::string name;     ///< as in YAML
   std::string summary;  ///< one line
   std::string citation; ///< paper or system, empty where there is none
-  std::vector<OptionSpec> options;
+  std::vector<OptionSpec> options = {};
+  /// Option texts worth showing and testing beside the defaults: "block_size=5". What does not fit a
+  /// shape is refused by the plugin and left out.
+  std::vector<std::string> examples = {};
 };
 
 struct ComponentSpec;

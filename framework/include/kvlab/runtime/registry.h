@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -38,6 +39,11 @@ struct CacheEntry {
   /// the sequence.
   std::function<MemoryUsage(const CacheRequest&, const StepSequence&)> estimate;
   std::function<std::unique_ptr<KVCache>(const CacheRequest&, StorageArena&)> create;
+  /// What the cache stores for one token whose keys (or values) are `heads` [G*D], in double
+  /// precision; [stored heads * D]. Empty: what it was given. For caches that pool or code, so that
+  /// conformance can follow them.
+  std::function<std::vector<double>(const CacheRequest&, std::span<const double> heads, int64_t dim)>
+      stored_entry;
   std::string origin;  ///< set by the registry
 };
 
@@ -63,6 +69,13 @@ struct ExperimentEntry {
   std::string origin;
 };
 
+/// A plugin library that was loaded.
+struct LoadedPlugin {
+  std::string name, version;
+  std::string file;  ///< absolute path
+  std::string hash;  ///< of the file's content when it was loaded
+};
+
 class Registry {
  public:
   /// `origin` is what messages name for entries added from now on: "built in", or a file.
@@ -73,6 +86,14 @@ class Registry {
   void add(AttentionEntry entry);
   void add(PositionEntry entry);
   void add(ExperimentEntry entry);
+
+  /// Moves every entry of `staged` here, with its origin, or none: throws PluginError where a name is
+  /// taken.
+  void commit(Registry&& staged);
+
+  /// Notes a plugin library whose entries are here.
+  void add_plugin(LoadedPlugin plugin) { plugins_.push_back(std::move(plugin)); }
+  const std::vector<LoadedPlugin>& plugins() const { return plugins_; }
 
   const std::vector<CacheEntry>& caches() const { return caches_; }
   const std::vector<AttentionEntry>& attentions() const { return attentions_; }
@@ -106,6 +127,7 @@ class Registry {
   std::vector<AttentionEntry> attentions_;
   std::vector<PositionEntry> positions_;
   std::vector<ExperimentEntry> experiments_;
+  std::vector<LoadedPlugin> plugins_;
 };
 
 /// Adds every plugin of this build (generated from the plugin folders).
