@@ -6,8 +6,6 @@
 
 #include <vector>
 
-#include "kvlab/runtime/registry.h"
-
 namespace kvlab::plugins {
 namespace {
 
@@ -57,28 +55,6 @@ TEST(EagerAttention, AveragesVisibleValuesOfEqualKeys) {
   for (int64_t q = 0; q < 3; ++q) {
     EXPECT_TRUE(output[q].eq((static_cast<double>(q) + 1) / 2).all().item<bool>()) << q;
   }
-}
-
-// Query head h reads stored head h / (H / G): neighbours share, as in grouped-query attention.
-TEST(EagerAttention, ReadsTheHeadOfItsGroup) {
-  EagerAttention attention;
-  const at::Tensor keys = at::zeros({3, 1, 3}), values = at::zeros({3, 1, 2});
-  for (int64_t g = 0; g < 3; ++g) values[g].fill_(static_cast<float>(10 * g));
-  KVView view;
-  view.begin(3, 3, 2);
-  view.begin_slice();
-  view.add(whole(keys, values));
-  StepPlan plan;
-  RowSlice slice;
-  slice.count = 1;
-  plan.add(slice, std::vector<int32_t>{1});
-  const at::Tensor query = at::zeros({1, 6, 3});
-  at::Tensor output = at::full({1, 6, 2}, -1.0F);
-  StorageArena scratch;
-  const Bare position;
-  attention.forward({query, output, plan, view, position, scratch, 1.0F, 0});
-  const float wanted[] = {0, 0, 10, 10, 20, 20};
-  for (int64_t h = 0; h < 6; ++h) EXPECT_EQ(output[0][h][0].item<float>(), wanted[h]);
 }
 
 }  // namespace

@@ -9,61 +9,18 @@
 #include <utility>
 #include <vector>
 
+#include "kvlab/conformance/cache_case.h"
+#include "kvlab/conformance/cache_harness.h"
+#include "kvlab/conformance/failure.h"
 #include "kvlab/core/error.h"
 #include "kvlab/runtime/registry.h"
 
 namespace kvlab::plugins {
 namespace {
 
-CacheShape small_shape() {
-  CacheShape shape;
-  shape.layers = 2;
-  shape.query_heads = 6;
-  shape.kv_heads = 3;
-  shape.rows = 3;
-  shape.key_dim = 7;
-  shape.value_dim = 5;
-  shape.max_length = 40;
-  shape.max_step_tokens = 40;
-  return shape;
-}
-
-template <typename Error, typename Function>
-std::string message_of(Function function) {
-  try {
-    function();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
-}
-
-// Feeds rows of `plan_rows` {row, tokens} in one step; K and V of token t of row r are all r + t/64.
-void feed(KVCache& cache, const CacheShape& shape,
-          const std::vector<std::pair<int, int64_t>>& plan_rows) {
-  StepPlan plan;
-  for (const auto& [row, count] : plan_rows) {
-    RowSlice slice;
-    slice.row = row;
-    slice.first_position = cache.length(row);
-    slice.count = count;
-    plan.add(slice, std::vector<int32_t>(static_cast<size_t>(count), 1));
-  }
-  cache.begin_step(plan);
-  for (int layer = 0; layer < shape.layers; ++layer) {
-    at::Tensor key = at::zeros({plan.num_tokens(), shape.kv_heads, shape.key_dim}, shape.dtype);
-    at::Tensor value = at::zeros({plan.num_tokens(), shape.kv_heads, shape.value_dim}, shape.dtype);
-    for (const RowSlice& slice : plan.slices()) {
-      for (int64_t i = 0; i < slice.count; ++i) {
-        const double number = slice.row + static_cast<double>(slice.first_position + i) / 64;
-        key[slice.offset + i].fill_(number);
-        value[slice.offset + i].fill_(-number);
-      }
-    }
-    cache.append(layer, key, value);
-  }
-  cache.end_step();
-}
+using conformance::feed;
+using conformance::message_of;
+using conformance::small_shape;
 
 PagedOptions blocks_of(int64_t size, int64_t most = 0) {
   PagedOptions options;

@@ -70,6 +70,7 @@ void register_cache_paged(Registry& registry) {
   max_blocks.maximum = 2147483647;
   max_blocks.doc = "Most blocks the pool may open; 0 = enough for every row at the longest text.";
   entry.info.options = {block_size, max_blocks};
+  entry.info.examples = {"block_size=1", "block_size=3", "block_size=5", "block_size=16"};
   entry.bytes_formula =
       "2 * layers * kv_heads * head_dim * block_size * bytes * sum over rows of "
       "ceil(length / block_size), plus tables";

@@ -75,6 +75,8 @@ void register_cache_preallocated(Registry& registry) {
   capacity.doc = "Entries per row: the size (fixed; 0 = the longest text of the run) or the first "
                  "size (doubling; 0 = 16).";
   entry.info.options = {growth, capacity};
+  entry.info.examples = {"growth=doubling", "growth=doubling,capacity=1",
+                         "growth=doubling,capacity=3"};
   entry.bytes_formula = "2 * layers * kv_heads * head_dim * capacity * bytes per row";
   entry.traits = [](const CacheRequest&) { return preallocated_traits(); };
   entry.estimate = estimate;

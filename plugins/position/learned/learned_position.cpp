@@ -25,6 +25,8 @@ LearnedPosition::LearnedPosition(const PositionShape& shape)
 }
 
 void LearnedPosition::add_to_embedding(at::Tensor& embedding, const at::Tensor& positions) const {
+  KVLAB_CHECK_EQ(positions.size(0), embedding.size(0),
+                 "[position.learned] positions for the embedding's tokens");
   check_positions(positions);
   embedding.add_(table_.index_select(0, positions));
 }

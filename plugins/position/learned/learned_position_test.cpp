@@ -19,23 +19,11 @@ PositionShape shape_with_table(int64_t context, int64_t width) {
   return shape;
 }
 
-TEST(LearnedPosition, AddsTheRowOfEachPosition) {
-  const LearnedPosition position(shape_with_table(5, 3));
-  at::Tensor embedding = at::zeros({2, 3}, at::kFloat);
-  at::Tensor positions = at::zeros({2}, at::kLong);
-  positions[0].fill_(4);
-  positions[1].fill_(1);
-  position.add_to_embedding(embedding, positions);
-  const float* data = embedding.const_data_ptr<float>();
-  EXPECT_EQ(std::vector<float>(data, data + 6), (std::vector<float>{12, 13, 14, 3, 4, 5}));
-}
-
-TEST(LearnedPosition, EndsWithItsTable) {
+TEST(LearnedPosition, SaysWhereItsTableEnds) {
   const LearnedPosition position(shape_with_table(5, 3));
   EXPECT_EQ(position.traits().max_position, 5);
   EXPECT_FALSE(position.traits().can_rebase);
   at::Tensor embedding = at::zeros({5, 3}, at::kFloat);
-  position.add_to_embedding(embedding, at::arange(0, 5, at::kLong));
   try {
     position.add_to_embedding(embedding, at::arange(1, 6, at::kLong));
     FAIL() << "position 5 does not exist";
@@ -44,16 +32,18 @@ TEST(LearnedPosition, EndsWithItsTable) {
               "[position.learned] position 5 is past the end: 5 positions exist. Shorten the text, "
               "or use a model with a longer context");
   }
-  EXPECT_THROW(position.add_to_embedding(embedding, at::arange(-1, 4, at::kLong)), UserError);
 }
 
-TEST(LearnedPosition, NeedsATableOfTheModelsWidth) {
-  PositionShape shape;
-  shape.d_model = 3;
-  EXPECT_THROW(LearnedPosition{shape}, UserError);
-  shape = shape_with_table(5, 3);
-  shape.d_model = 4;
-  EXPECT_THROW(LearnedPosition{shape}, UserError);
+TEST(LearnedPosition, RefusesOnePositionForSeveralTokens) {
+  const LearnedPosition position(shape_with_table(5, 3));
+  at::Tensor embedding = at::zeros({5, 3}, at::kFloat);
+  try {
+    position.add_to_embedding(embedding, at::arange(0, 1, at::kLong));
+    FAIL() << "one position for five tokens";
+  } catch (const UserError& error) {
+    EXPECT_STREQ(error.what(),
+                 "[position.learned] positions for the embedding's tokens: got 1, wanted exactly 5");
+  }
 }
 
 }  // namespace

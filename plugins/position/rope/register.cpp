@@ -16,6 +16,7 @@ void register_position_rope(Registry& registry) {
   theta.minimum = 1;
   theta.doc = "Base of the angles: pair i turns by theta^(-2i/D) per position.";
   entry.info.options = {theta};
+  entry.info.examples = {"theta=500000"};
   entry.traits = [](const Options& options, const PositionShape& shape) {
     return RopePosition(options.number("theta"), shape).traits();
   };

@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "kvlab/core/error.h"
+
 namespace kvlab::plugins {
 
 SinusoidalPosition::SinusoidalPosition(const PositionShape& shape)
@@ -13,6 +15,8 @@ SinusoidalPosition::SinusoidalPosition(const PositionShape& shape)
 
 void SinusoidalPosition::add_to_embedding(at::Tensor& embedding,
                                           const at::Tensor& positions) const {
+  KVLAB_CHECK_EQ(positions.size(0), embedding.size(0),
+                 "[position.sinusoidal] positions for the embedding's tokens");
   check_positions(positions);
   const int64_t tokens = positions.size(0);
   const int64_t* position = positions.const_data_ptr<int64_t>();

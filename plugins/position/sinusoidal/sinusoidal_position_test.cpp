@@ -37,15 +37,5 @@ TEST(SinusoidalPosition, FollowsThePublishedFormula) {
   }
 }
 
-TEST(SinusoidalPosition, AddsToWhatIsThere) {
-  PositionShape shape;
-  shape.d_model = 4;
-  const SinusoidalPosition position(shape);
-  at::Tensor embedding = at::zeros({1, 4}, at::kFloat).add(3);
-  position.add_to_embedding(embedding, at::zeros({1}, at::kLong));
-  const float* data = embedding.const_data_ptr<float>();
-  EXPECT_EQ(std::vector<float>(data, data + 4), (std::vector<float>{3, 4, 3, 4}));
-}
-
 }  // namespace
 }  // namespace kvlab::plugins

@@ -1,10 +1,13 @@
-#include "cache_oracle.h"
+#include "kvlab/conformance/cache_oracle.h"
 
 #include <c10/util/BFloat16.h>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
+
+#include "kvlab/conformance/failure.h"
 
 namespace kvlab::conformance {
 
@@ -24,14 +27,14 @@ uint64_t hash_of(int32_t token, int64_t layer, int64_t head, int64_t dim, uint64
   return mix(hash ^ static_cast<uint64_t>(dim));
 }
 
+}  // namespace
+
 bool visible(int64_t query, int64_t key, const ReferenceRules& rules) {
   if (key > query) return false;
   const int64_t distance = query - key;
   if (rules.model_window > 0 && distance >= rules.model_window) return false;
   return rules.view_window == 0 || distance < rules.view_window || key < rules.view_sinks;
 }
-
-}  // namespace
 
 std::vector<double> reference_attention(const double* query, int64_t query_position,
                                         const std::vector<ReferenceEntry>& entries,
@@ -80,33 +83,44 @@ double round_to(double value, at::ScalarType dtype) {
   return dtype == at::kBFloat16 ? static_cast<float>(c10::BFloat16(single)) : single;
 }
 
-CacheOracle::CacheOracle(const CacheShape& shape, int64_t stored_heads)
-    : shape_(shape), stored_heads_(stored_heads) {
+void reference_rotate(double* head, int64_t dim, int64_t position) {
+  const int64_t half = dim / 2;
+  for (int64_t i = 0; i < half; ++i) {
+    const double frequency =
+        std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(dim));
+    const double angle = static_cast<double>(position) * frequency;
+    const double low = head[i], high = head[i + half];
+    head[i] = low * std::cos(angle) - high * std::sin(angle);
+    head[i + half] = high * std::cos(angle) + low * std::sin(angle);
+  }
+}
+
+namespace {
+
+// All heads [G*D] of one token in the model's dtype.
+template <typename Source>
+std::vector<double> model_heads(Source source, int64_t kv_heads, int64_t dim,
+                                at::ScalarType dtype) {
+  std::vector<double> heads;
+  for (int64_t head = 0; head < kv_heads; ++head) {
+    for (int64_t d = 0; d < dim; ++d) heads.push_back(round_to(source(head, d), dtype));
+  }
+  return heads;
+}
+
+}  // namespace
+
+CacheOracle::CacheOracle(const CacheShape& shape, StoredEntry stored_entry)
+    : shape_(shape), stored_entry_(std::move(stored_entry)), stored_heads_(shape.kv_heads) {
   texts_.resize(static_cast<size_t>(shape.rows));
   entries_.resize(static_cast<size_t>(shape.rows));
   for (auto& layers : entries_) layers.resize(static_cast<size_t>(shape.layers));
-}
-
-// Fewer heads: the mean of each run of heads. More: each head several times in a row.
-template <typename Source>
-std::vector<double> CacheOracle::stored(Source source, int64_t dim) const {
-  std::vector<double> heads;
-  for (int64_t head = 0; head < stored_heads_; ++head) {
-    for (int64_t d = 0; d < dim; ++d) {
-      if (stored_heads_ >= shape_.kv_heads) {
-        heads.push_back(round_to(source(head / (stored_heads_ / shape_.kv_heads), d),
-                                 shape_.dtype));
-        continue;
-      }
-      const int64_t pooled = shape_.kv_heads / stored_heads_;
-      double sum = 0;
-      for (int64_t i = 0; i < pooled; ++i) {
-        sum += round_to(source(head * pooled + i, d), shape_.dtype);
-      }
-      heads.push_back(round_to(sum / static_cast<double>(pooled), shape_.dtype));
-    }
-  }
-  return heads;
+  if (!stored_entry_) return;
+  const std::vector<double> one(static_cast<size_t>(shape.kv_heads * shape.key_dim), 0.0);
+  stored_heads_ = static_cast<int64_t>(stored_entry_(one, shape.key_dim).size()) / shape.key_dim;
+  require(stored_heads_ > 0 && shape.query_heads % stored_heads_ == 0,
+          "stored_entry gives ", stored_heads_, " heads, which must divide the ",
+          shape.query_heads, " query heads");
 }
 
 void CacheOracle::append(int row, int32_t token) {
@@ -114,10 +128,15 @@ void CacheOracle::append(int row, int32_t token) {
   for (int64_t layer = 0; layer < shape_.layers; ++layer) {
     Entry entry;
     entry.position = position;
-    entry.keys = stored([&](int64_t h, int64_t d) { return token_key(token, layer, h, d); },
-                        shape_.key_dim);
-    entry.values = stored([&](int64_t h, int64_t d) { return token_value(token, layer, h, d); },
-                          shape_.value_dim);
+    entry.keys = model_heads([&](int64_t h, int64_t d) { return token_key(token, layer, h, d); },
+                             shape_.kv_heads, shape_.key_dim, shape_.dtype);
+    entry.values =
+        model_heads([&](int64_t h, int64_t d) { return token_value(token, layer, h, d); },
+                    shape_.kv_heads, shape_.value_dim, shape_.dtype);
+    if (stored_entry_) {
+      entry.keys = stored_entry_(entry.keys, shape_.key_dim);
+      entry.values = stored_entry_(entry.values, shape_.value_dim);
+    }
     entries_[index(row)][static_cast<size_t>(layer)].push_back(std::move(entry));
   }
   texts_[index(row)].push_back(token);
@@ -134,19 +153,32 @@ void CacheOracle::fork(int from, int to) {
 }
 
 std::vector<double> CacheOracle::attend(int row, int64_t layer, int64_t position,
-                                        const float* query, double scale) const {
+                                        const float* query, const ReferenceRules& rules,
+                                        const RotaryPositions* rotary) const {
   std::vector<double> output;
   const int64_t group = shape_.query_heads / stored_heads_;
-  ReferenceRules rules;
-  rules.scale = scale;
-  rules.model_window = shape_.window;
+  const std::vector<Entry>& text = entries(row, layer);
+  std::vector<std::vector<double>> rotated;
+  for (const Entry& entry : text) {
+    if (rotary == nullptr) break;
+    rotated.push_back(entry.keys);
+    if (!visible(position, entry.position, rules)) continue;
+    const auto place = rotary->find(entry.position);
+    require(place != rotary->end(), "row ", row, " layer ", layer, ": the query at ", position,
+            " sees position ", entry.position, ", which the view does not hold");
+    for (int64_t head = 0; head < stored_heads_; ++head) {
+      reference_rotate(rotated.back().data() + head * shape_.key_dim, shape_.key_dim,
+                       place->second);
+    }
+  }
   for (int64_t head = 0; head < shape_.query_heads; ++head) {
     const int64_t stored_head = head / group;
     std::vector<ReferenceEntry> seen;
-    seen.reserve(entries(row, layer).size());
-    for (const Entry& entry : entries(row, layer)) {
-      seen.push_back({entry.position, entry.keys.data() + stored_head * shape_.key_dim,
-                      entry.values.data() + stored_head * shape_.value_dim});
+    seen.reserve(text.size());
+    for (size_t e = 0; e < text.size(); ++e) {
+      const std::vector<double>& keys = rotary == nullptr ? text[e].keys : rotated[e];
+      seen.push_back({text[e].position, keys.data() + stored_head * shape_.key_dim,
+                      text[e].values.data() + stored_head * shape_.value_dim});
     }
     const std::vector<double> wide(query + head * shape_.key_dim,
                                    query + (head + 1) * shape_.key_dim);
