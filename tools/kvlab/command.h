@@ -20,4 +20,11 @@ struct Invocation {
 /// Everything that is built in: plugins and experiment kinds.
 Registry builtin_registry();
 
+/// Adds --plugin FILE, which may be repeated.
+void add_plugin_option(CLI::App& command, std::vector<std::string>& files);
+
+/// What is built in, then the libraries of KVLAB_PLUGIN_PATH, then `files`. Throws as `load_plugins`
+/// does.
+Registry open_registry(const std::vector<std::string>& files);
+
 }  // namespace kvlab

@@ -11,6 +11,7 @@
 #include "kvlab/core/error.h"
 #include "kvlab/model/tokenizer.h"
 #include "kvlab/runtime/model.h"
+#include "kvlab/runtime/plugin_loader.h"
 #include "kvlab/runtime/report_writer.h"
 #include "kvlab/runtime/run_folder.h"
 #include "model_argument.h"
@@ -110,8 +111,29 @@ void check_vocabulary(Findings& findings) {
   }
 }
 
+// Loads what KVLAB_PLUGIN_PATH names, one by one, so that each that is refused shows.
+void check_plugins(Findings& findings, Registry& registry) {
+  std::vector<std::string> files;
+  try {
+    files = environment_plugin_files();
+  } catch (const Error& error) {
+    findings.missing("plugin libraries", error.what());
+  }
+  for (const std::string& file : files) {
+    try {
+      const LoadedPlugin plugin = load_plugin(registry, file);
+      findings.good("plugin library", plugin.name + " " + plugin.version + ", " + plugin.file);
+    } catch (const Error& error) {
+      findings.missing("plugin library", error.what());
+    }
+  }
+  if (std::getenv("KVLAB_PLUGIN_PATH") == nullptr) {
+    findings.optional("plugin libraries", "KVLAB_PLUGIN_PATH names none");
+  }
+}
+
 int run_doctor() {
-  const Registry registry = builtin_registry();
+  Registry registry = builtin_registry();
   for (const ReportFact& fact : describe_environment(registry)) {
     std::cout << fact.name << ": " << fact.value << "\n";
   }
@@ -122,6 +144,7 @@ int run_doctor() {
   check_renderer(findings);
   check_model(findings);
   check_vocabulary(findings);
+  check_plugins(findings, registry);
   std::cout << (findings.complete() ? "\nEverything needed is there.\n"
                                     : "\nSomething needed is missing.\n");
   return findings.complete() ? kExitOk : kExitFailed;

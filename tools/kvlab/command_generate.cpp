@@ -186,7 +186,7 @@ int run_generate(const GenerateArguments& arguments) {
   options.overflow = arguments.policy();
 
   handle_interrupts();
-  const Registry registry = builtin_registry();
+  const Registry registry = open_registry(arguments.model.plugins);
   const Model model = open_model(arguments.model, registry);
   const std::vector<int32_t> prompt = arguments.input.tokens(model.tokenizer.get());
   check_ids(prompt, model.config().vocabulary, "generate");

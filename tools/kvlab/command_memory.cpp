@@ -24,6 +24,7 @@ struct MemoryArguments {
   std::string model, lengths, batches = "1", fit;
   std::vector<std::string> dtypes = {"f32"};
   std::vector<std::string> caches = {"preallocated"};
+  std::vector<std::string> plugins;
   CLI::Option* fit_option = nullptr;
   bool json = false;
 };
@@ -236,7 +237,7 @@ int run_memory(const MemoryArguments& arguments) {
   const std::vector<int64_t> batches =
       parse_number_list(arguments.batches, "--batch", 1, kLargestBatch);
   KVLAB_CHECK(!batches.empty(), "[command_line.--batch] there is no number");
-  const Registry registry = builtin_registry();
+  const Registry registry = open_registry(arguments.plugins);
   const ModelConfig model = find_model_shape(arguments.model);
   if (lengths.empty()) lengths = {model.context};
 
@@ -296,6 +297,7 @@ void add_memory_command(CLI::App& app, Invocation& invocation) {
   arguments->fit_option = command->add_option(
       "--fit", arguments->fit,
       "Also say what fits these bytes, K and V alone without the weights, e.g. 8GB or 512MiB");
+  add_plugin_option(*command, arguments->plugins);
   command->add_flag("--json", arguments->json, "Print one line of JSON");
   command->callback([arguments, &invocation] {
     invocation.run = [arguments] { return run_memory(*arguments); };

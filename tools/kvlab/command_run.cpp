@@ -16,11 +16,12 @@ namespace {
 struct RunArguments {
   std::string config;
   std::vector<std::string> overrides;
+  std::vector<std::string> plugins;
   std::string runs = "runs";
 };
 
 int run_run(const RunArguments& arguments, const std::vector<std::string>& argv) {
-  const Registry registry = builtin_registry();
+  Registry registry = open_registry(arguments.plugins);
   LoadedExperiment loaded = open_experiment(arguments.config, arguments.overrides, registry);
   const ReportOptions renderer = find_renderer(KVLAB_SOURCE_DIR);
   RunOptions options;
@@ -44,6 +45,7 @@ void add_run_command(CLI::App& app, Invocation& invocation) {
                    "The experiment's YAML, or its name in configs/experiments")
       ->required();
   command->add_option("overrides", arguments->overrides, "key=value, applied in order");
+  add_plugin_option(*command, arguments->plugins);
   command->add_option("--runs", arguments->runs, "The folder that holds the runs")
       ->capture_default_str();
   command->callback([arguments, &invocation] {

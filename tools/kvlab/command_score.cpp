@@ -37,7 +37,7 @@ void print_score(const std::vector<double>& losses, bool json) {
 int run_score(const ScoreArguments& arguments) {
   arguments.input.check_given();
   handle_interrupts();
-  const Registry registry = builtin_registry();
+  const Registry registry = open_registry(arguments.model.plugins);
   const Model model = open_model(arguments.model, registry);
   const std::vector<int32_t> tokens = arguments.input.tokens(model.tokenizer.get());
   const auto count = static_cast<int64_t>(tokens.size());

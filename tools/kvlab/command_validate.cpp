@@ -13,10 +13,11 @@ namespace {
 struct ValidateArguments {
   std::string config;
   std::vector<std::string> overrides;
+  std::vector<std::string> plugins;
 };
 
 int run_validate(const ValidateArguments& arguments) {
-  const Registry registry = builtin_registry();
+  Registry registry = open_registry(arguments.plugins);
   (void)open_experiment(arguments.config, arguments.overrides, registry);
   std::cout << arguments.config << ": ok\n";
   return kExitOk;
@@ -33,6 +34,7 @@ void add_validate_command(CLI::App& app, Invocation& invocation) {
                    "The experiment's YAML, or its name in configs/experiments")
       ->required();
   command->add_option("overrides", arguments->overrides, "key=value, applied in order");
+  add_plugin_option(*command, arguments->plugins);
   command->callback([arguments, &invocation] {
     invocation.run = [arguments] { return run_validate(*arguments); };
   });

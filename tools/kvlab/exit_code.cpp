@@ -21,6 +21,8 @@ int report_exception(std::ostream& log) {
     return say(error.what(), kExitMissing);
   } catch (const UserError& error) {
     return say(error.what(), kExitUsage);
+  } catch (const PluginError& error) {
+    return say(error.what(), kExitUsage);
   } catch (const c10::Error& error) {
     return say(error.what_without_backtrace(), kExitFailed);
   } catch (const std::bad_alloc&) {

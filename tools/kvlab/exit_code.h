@@ -10,7 +10,7 @@ namespace kvlab {
 
 inline constexpr int kExitOk = 0;
 inline constexpr int kExitFailed = 1;         ///< a run failed
-inline constexpr int kExitUsage = 2;          ///< wrong command line or config
+inline constexpr int kExitUsage = 2;          ///< wrong command line, config or plugin library
 inline constexpr int kExitMissing = 4;        ///< a model, file or plugin does not exist
 inline constexpr int kExitInterrupted = 130;  ///< stopped by the user; partial results were kept
 

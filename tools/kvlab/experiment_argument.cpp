@@ -27,7 +27,7 @@ std::string find_experiment(const std::string& argument) {
 
 LoadedExperiment open_experiment(const std::string& argument,
                                  const std::vector<std::string>& overrides,
-                                 const Registry& registry) {
+                                 Registry& registry) {
   const std::string path = find_experiment(argument);
   return open_config(ConfigKind::experiment, path,
                      [&] { return load_experiment(path, overrides, registry); });

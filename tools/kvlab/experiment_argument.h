@@ -13,6 +13,6 @@ namespace kvlab {
 /// UserError, which says so where the file is a model's.
 LoadedExperiment open_experiment(const std::string& argument,
                                  const std::vector<std::string>& overrides,
-                                 const Registry& registry);
+                                 Registry& registry);
 
 }  // namespace kvlab

@@ -1,11 +1,13 @@
 // kvlab: the command line of the laboratory.
 #include <iostream>
 
+#include "command_arm_process.h"
 #include "command_describe.h"
 #include "command_doctor.h"
 #include "command_generate.h"
 #include "command_list.h"
 #include "command_memory.h"
+#include "command_plugin.h"
 #include "command_report.h"
 #include "command_run.h"
 #include "command_score.h"
@@ -30,10 +32,12 @@ constexpr const char* kExamples = R"(Examples:
   kvlab score --model smollm2_135m --text "Once upon a time" --chunk 1
   kvlab memory --model smollm2_135m --length 512,2048 --batch 1,8 --fit 8GB
   kvlab describe paged
+  kvlab plugin check build/my_cache.so
   kvlab run configs/experiments/quickstart.yaml measure.repeats=3
 
-Exit codes: 0 ok, 1 a run failed, 2 wrong usage or config, 4 a model, file or plugin is missing,
-130 interrupted (partial results are kept). Results go to stdout, messages to stderr.)";
+Exit codes: 0 ok, 1 a run failed, 2 wrong usage or config, or a plugin library is refused,
+4 a model, file or plugin is missing, 130 interrupted (partial results are kept). Results go to
+stdout, messages to stderr.)";
 
 void add_commands(CLI::App& app, Invocation& invocation) {
   add_generate_command(app, invocation);
@@ -42,19 +46,21 @@ void add_commands(CLI::App& app, Invocation& invocation) {
   add_memory_command(app, invocation);
   add_list_command(app, invocation);
   add_describe_command(app, invocation);
+  add_plugin_command(app, invocation);
   add_validate_command(app, invocation);
   add_run_command(app, invocation);
   add_report_command(app, invocation);
   add_doctor_command(app, invocation);
+  add_arm_process_command(app, invocation);
 }
 
 // The parser only says that a word was not expected.
 void check_command_name(const CLI::App& app, const std::string& word) {
   if (word.empty() || word.front() == '-') return;
   std::vector<std::string> names;
-  for (const CLI::App* command : app.get_subcommands(nullptr)) names.push_back(command->get_name());
-  for (const std::string& name : names) {
-    if (name == word) return;
+  for (const CLI::App* command : app.get_subcommands(nullptr)) {
+    if (command->get_name() == word) return;
+    if (!command->get_group().empty()) names.push_back(command->get_name());
   }
   throw UserError(
       detail::concat("[command_line] '", word, "' is no command.", suggestion(word, names)));

@@ -2,6 +2,7 @@
 
 #include <thread>
 
+#include "command.h"
 #include "kvlab/core/error.h"
 #include "kvlab/runtime/process.h"
 #include "model_argument.h"
@@ -41,6 +42,7 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
   app.add_option("--threads", options.threads, "Threads of the products; default: all there are")
       ->check(CLI::Range(1, kMostThreads))
       ->capture_default_str();
+  add_plugin_option(app, options.plugins);
   app.add_flag("--json", options.json, "Print one line of JSON");
 }
 

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "kvlab/runtime/model.h"
 #include "kvlab/runtime/session.h"
@@ -15,6 +16,7 @@ struct ModelOptions {
   std::string cache = "preallocated";
   std::string attention = "eager";
   std::string dtype = "f32";
+  std::vector<std::string> plugins;
   int64_t chunk = 0;
   int64_t max_length = 0;
   int threads = 0;

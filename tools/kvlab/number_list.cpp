@@ -1,17 +1,15 @@
 #include "number_list.h"
 
-#include <cctype>
 #include <charconv>
 #include <limits>
-#include <utility>
+#include <optional>
 
+#include "kvlab/core/byte_size.h"
 #include "kvlab/core/error.h"
 
 namespace kvlab {
 
 namespace {
-
-constexpr double kMostBytes = 1e18;
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
@@ -71,19 +69,6 @@ class ListParser {
   size_t at_ = 0;
 };
 
-// Factor of a unit; 0 for an unknown one.
-double unit_factor(std::string unit) {
-  for (char& c : unit) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  if (unit.empty() || unit == "b") return 1;
-  constexpr std::pair<const char*, double> kUnits[] = {
-      {"kb", 1e3},     {"mb", 1e6},        {"gb", 1e9},           {"tb", 1e12},
-      {"kib", 1024.0}, {"mib", 1048576.0}, {"gib", 1073741824.0}, {"tib", 1099511627776.0}};
-  for (const auto& [name, factor] : kUnits) {
-    if (unit == name) return factor;
-  }
-  return 0;
-}
-
 }  // namespace
 
 std::vector<int64_t> parse_number_list(std::string_view text, const std::string& option,
@@ -100,15 +85,10 @@ std::vector<int32_t> parse_ids(std::string_view text, const std::string& option)
 }
 
 int64_t parse_bytes(std::string_view text, const std::string& option) {
-  double number = 0;
-  const auto [stop, error] =
-      std::from_chars(text.data(), text.data() + text.size(), number, std::chars_format::fixed);
-  std::string_view unit = text.substr(static_cast<size_t>(stop - text.data()));
-  while (!unit.empty() && unit.front() == ' ') unit.remove_prefix(1);
-  const double bytes = number * unit_factor(std::string(unit));
-  KVLAB_CHECK(error == std::errc{} && bytes >= 1 && bytes <= kMostBytes, "[command_line.", option,
+  const std::optional<int64_t> bytes = parse_byte_size(text);
+  KVLAB_CHECK(bytes.has_value(), "[command_line.", option,
               "] wanted a size like 8GB, 512MiB or 1000000 (bytes), got '", text, "'");
-  return static_cast<int64_t>(bytes);
+  return *bytes;
 }
 
 }  // namespace kvlab

@@ -17,8 +17,7 @@ std::vector<int64_t> parse_number_list(std::string_view text, const std::string&
 /// Reads token ids in the same form. Throws UserError.
 std::vector<int32_t> parse_ids(std::string_view text, const std::string& option);
 
-/// Reads "8GB" (powers of ten), "512MiB" (powers of two) or plain bytes; a decimal point is
-/// allowed. Throws UserError for anything else and for less than one byte.
+/// Reads a size as `parse_byte_size` does. Throws UserError for anything else.
 int64_t parse_bytes(std::string_view text, const std::string& option);
 
 }  // namespace kvlab

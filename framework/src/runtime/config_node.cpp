@@ -21,6 +21,31 @@ struct ConfigNode::Data {
   std::vector<ConfigNode> items;
 };
 
+ConfigNode with_texts(const ConfigNode& map, const std::string& key,
+                      const std::vector<std::string>& texts) {
+  KVLAB_INVARIANT(map.is_map() && !texts.empty(), "[runtime.config_node.with_texts] '", key, "'");
+  auto list = std::make_shared<ConfigNode::Data>();
+  list->kind = ConfigNode::Kind::list;
+  list->path = config::join_path(map.path(), key);
+  for (size_t i = 0; i < texts.size(); ++i) {
+    auto item = std::make_shared<ConfigNode::Data>();
+    item->kind = ConfigNode::Kind::scalar;
+    item->path = config::join_path(list->path, std::to_string(i));
+    item->text = texts[i];
+    item->quoted = true;
+    list->items.emplace_back(std::move(item));
+  }
+  auto copy = std::make_shared<ConfigNode::Data>(*map.data_);
+  for (ConfigNode::Entry& entry : copy->entries) {
+    if (entry.first != key) continue;
+    entry.second = ConfigNode(std::move(list));
+    return ConfigNode(std::move(copy));
+  }
+  copy->entries.emplace_back(key, ConfigNode(std::move(list)));
+  copy->key_wheres.emplace_back();
+  return ConfigNode(std::move(copy));
+}
+
 namespace config {
 
 namespace {

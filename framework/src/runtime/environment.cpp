@@ -78,7 +78,7 @@ std::vector<ReportFact> describe_environment(const Registry& registry) {
   uname(&system);
   double load[3] = {0, 0, 0};
   (void)getloadavg(load, 3);
-  return {
+  std::vector<ReportFact> facts = {
       {"kvlab", KVLAB_VERSION},
       {"source", git_state()},
       {"build type", KVLAB_BUILD_TYPE},
@@ -99,6 +99,11 @@ std::vector<ReportFact> describe_environment(const Registry& registry) {
       {"attention", names_of(registry.attentions())},
       {"positions", names_of(registry.positions())},
   };
+  for (const LoadedPlugin& plugin : registry.plugins()) {
+    facts.push_back({"plugin " + plugin.name, fmt::format("version {}, {}, hash {}", plugin.version,
+                                                          plugin.file, plugin.hash)});
+  }
+  return facts;
 }
 
 std::string fingerprint_file(const std::string& path) {

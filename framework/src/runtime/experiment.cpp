@@ -5,6 +5,8 @@
 #include <sstream>
 
 #include "kvlab/core/error.h"
+#include "kvlab/runtime/arm_process.h"
+#include "kvlab/runtime/plugin_loader.h"
 #include "kvlab/runtime/process.h"
 #include "kvlab/runtime/report_terminal.h"
 #include "kvlab/runtime/report_writer.h"
@@ -74,16 +76,47 @@ void print_summary(const ReportDocument& report, std::ostream& out) {
   for (const std::string& sentence : report.conclusions) out << sentence << "\n";
 }
 
+// Loads what the config names and writes into it what the registry has, wherever it came from.
+void load_named_plugins(ExperimentConfig& config, Registry& registry) {
+  for (size_t i = 0; i < config.plugins.size(); ++i) {
+    try {
+      load_plugins(registry, {config.plugins[i]});
+    } catch (const PluginError& error) {
+      const ConfigNode item = config.root.find("plugins")->items()[i];
+      throw PluginError(detail::concat(item.where(), ": ", item.path(), ": ", error.what()));
+    }
+  }
+  if (registry.plugins().empty()) return;
+  config.plugins.clear();
+  for (const LoadedPlugin& plugin : registry.plugins()) config.plugins.push_back(plugin.file);
+  config.root = with_texts(config.root, "plugins", config.plugins);
+}
+
+// Kinds that know nothing of processes must not take the key silently.
+void check_isolation(LoadedExperiment& loaded) {
+  ConfigReader& reader = loaded.config.reader;
+  if (loaded.experiment->isolates_arms() || !reader.has("isolation")) return;
+  reader.fail("isolation", detail::concat("the experiment ", loaded.config.kind,
+                                          " does all of its work in one process; delete the key"));
+}
+
 }  // namespace
 
+std::unique_ptr<ArmService> Experiment::serve_arm(const std::string& name, const Registry&) {
+  throw UserError(detail::concat("[runtime.experiment] arm '", name,
+                                 "': this experiment kind runs no arm in a process of its own"));
+}
+
 LoadedExperiment load_experiment(const std::string& path, const std::vector<std::string>& overrides,
-                                 const Registry& registry) {
+                                 Registry& registry) {
   const ConfigNode root = load_config_file(path, overrides);
   LoadedExperiment loaded{parse_experiment(root), read_text(path), nullptr};
+  load_named_plugins(loaded.config, registry);
   const ConfigNode* kind = root.find("experiment");
   const ExperimentEntry& entry =
       registry.experiment(loaded.config.kind, kind == nullptr ? "" : kind->where());
   loaded.experiment = entry.create(loaded.config, registry);
+  check_isolation(loaded);
   loaded.config.reader.finish();
   return loaded;
 }
@@ -94,7 +127,7 @@ int run_experiment(LoadedExperiment& loaded, const Registry& registry, const Run
                    options.overrides, options.argv, loaded.experiment->seed());
   RunLog run_log(screen, folder.file("log.txt"));
   std::ostream& log = run_log.stream();
-  RunContext context{registry, folder, out, log};
+  RunContext context{registry, folder, out, log, options.program};
   try {
     ExperimentResult result = loaded.experiment->run(context);
     const bool stopped = interrupted();

@@ -60,6 +60,8 @@ class ConfigNode {
   std::string description() const;
 
  private:
+  friend ConfigNode with_texts(const ConfigNode& map, const std::string& key,
+                               const std::vector<std::string>& texts);
   std::shared_ptr<const Data> data_;  // shared by all copies; never changes once built
 };
 
@@ -92,6 +94,11 @@ bool is_data_path_key(std::string_view key);
 /// stored in) values of data path keys stay as written where they lead to the same place from
 /// there, else they become absolute, so that running the written file repeats the run.
 std::string to_yaml(const ConfigNode& node, const std::string& written_to = "");
+
+/// A copy of `map` in which `key` holds the list `texts`, which stands nowhere.
+/// Requires: a map; at least one text.
+ConfigNode with_texts(const ConfigNode& map, const std::string& key,
+                      const std::vector<std::string>& texts);
 
 /// Throws UserError "where: key.path: message".
 [[noreturn]] void fail_at(const ConfigNode& node, const std::string& message);

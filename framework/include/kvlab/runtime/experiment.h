@@ -2,6 +2,7 @@
 // that validating a config is creating its experiment; `run` does the work.
 #pragma once
 
+#include <memory>
 #include <ostream>
 #include <string>
 #include <vector>
@@ -13,12 +14,18 @@
 
 namespace kvlab {
 
+class ArmService;
+
+/// The kvlab command line that this program is; arms in processes of their own are started from it.
+inline constexpr const char* kThisProgram = "/proc/self/exe";
+
 /// What a running experiment works with.
 struct RunContext {
   const Registry& registry;
   RunFolder& folder;
   std::ostream& out;  ///< results, e.g. streamed text
   std::ostream& log;  ///< progress: one plain line per case
+  std::string program = kThisProgram;
 };
 
 /// What a run found. `report` needs title, sections, conclusions, varied and so on; the runner adds
@@ -38,22 +45,35 @@ class Experiment {
 
   /// Seed of everything random in the run, for run.json.
   virtual uint64_t seed() const { return 0; }
+
+  /// Whether `isolation: process` can be asked for: arms then run in processes of their own.
+  virtual bool isolates_arms() const { return false; }
+
+  /// What the arm `name` does in its own process; the experiment outlives it. Throws UserError
+  /// unless `isolates_arms`, or where the config has no such arm.
+  virtual std::unique_ptr<ArmService> serve_arm(const std::string& name, const Registry& registry);
 };
 
-/// Reads a config file with overrides, and creates its experiment. This is all validation.
+/// A config file whose experiment is ready to run.
 struct LoadedExperiment {
   ExperimentConfig config;
   std::string input_text;
   std::unique_ptr<Experiment> experiment;
 };
+
+/// Reads a config file with overrides, loads the plugin libraries it names into `registry` (those
+/// that are not there yet), and creates its experiment. This is all validation. The config's root
+/// then names every library of the registry by its absolute path, so that the resolved config
+/// repeats the run. `registry` must outlive the experiment; libraries stay in it where this throws.
 LoadedExperiment load_experiment(const std::string& path, const std::vector<std::string>& overrides,
-                                 const Registry& registry);
+                                 Registry& registry);
 
 struct RunOptions {
   std::string runs_folder = "runs";
   std::vector<std::string> argv;       ///< recorded, and shown as the command that repeats the run
   std::vector<std::string> overrides;
   std::string renderer_python, renderer_script;  ///< of figures; may be empty
+  std::string program = kThisProgram;  ///< see there; for tests, and for other programs
 };
 
 /// Runs it, writes the run's folder and report, and prints the summary table and the report's path

@@ -1,8 +1,9 @@
-# Functions that every CMakeLists.txt of the project uses.
+# Functions and settings of the tree that are not installed; kvlab_add_plugin is in KvlabPlugin.cmake.
+set(KVLAB_IN_TREE ON)
 
 add_library(kvlab_settings INTERFACE)
 target_compile_features(kvlab_settings INTERFACE cxx_std_20)
-target_include_directories(kvlab_settings INTERFACE ${CMAKE_BINARY_DIR}/system_fmt)
+target_include_directories(kvlab_settings INTERFACE ${KVLAB_GENERATED_INCLUDE})
 target_compile_options(kvlab_settings INTERFACE -Wall -Wextra -Wpedantic -Wshadow
   -fvisibility=default)
 if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
@@ -17,20 +18,6 @@ if(KVLAB_SANITIZERS)
     -fno-sanitize-recover=all -fno-omit-frame-pointer)
   target_link_options(kvlab_settings INTERFACE -fsanitize=${KVLAB_SANITIZERS})
 endif()
-
-# kvlab_add_plugin(KIND cache NAME paged SOURCES ... [TESTS ...]): a plugin of the folder it is
-# called in. Its register.cpp defines kvlab::plugins::register_<kind>_<name>(kvlab::Registry&).
-function(kvlab_add_plugin)
-  cmake_parse_arguments(ARG "" "KIND;NAME" "SOURCES;TESTS" ${ARGN})
-  set(target kvlab_${ARG_KIND}_${ARG_NAME})
-  add_library(${target} STATIC ${ARG_SOURCES})
-  target_link_libraries(${target} PUBLIC kvlab_framework PRIVATE kvlab_settings)
-  target_include_directories(${target} PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
-  set_property(GLOBAL APPEND PROPERTY KVLAB_PLUGIN_TARGETS ${target})
-  set_property(GLOBAL APPEND PROPERTY KVLAB_PLUGIN_FUNCTIONS register_${ARG_KIND}_${ARG_NAME})
-  list(TRANSFORM ARG_TESTS PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/)
-  set_property(GLOBAL APPEND PROPERTY KVLAB_PLUGIN_TESTS ${ARG_TESTS})
-endfunction()
 
 # kvlab_generate_registration(TARGET FUNCTION NAMESPACE HEADER functions...): a static library with
 # one function that calls all the given register functions.
