@@ -112,7 +112,7 @@ class Report {
       report.varied.push_back("dtype of the cache or position encoding of some arms");
     }
     report.held_fixed = {
-        fmt::format("model {} ({})", arms_[control_].model->name, arms_[control_].model->origin),
+        fmt::format("model {} ({})", arms_[control_].model.name, arms_[control_].model.origin),
         fmt::format("attention {}, threads {}", runtime.attention.type, runtime.threads),
         fmt::format("weights {}, activations {}, cache {}", dtype_name(runtime.weights),
                     dtype_name(runtime.activations), dtype_name(runtime.cache)),
@@ -123,6 +123,9 @@ class Report {
                     "order; {} warm-up run(s) not counted",
                     config_.shared.measure.repeats, config_.shared.measure.warmup)};
     if (!config_.shared.measure.interleave) report.held_fixed.back() = "arm after arm, not interleaved";
+    if (config_.shared.isolation == Isolation::process) {
+      report.held_fixed.push_back("each arm in a process of its own, with its own copy of the weights");
+    }
   }
 
   void add_case(size_t i) {
@@ -137,7 +140,7 @@ class Report {
     check_texts(i);
     check_estimates(i);
     ReportSection section;
-    section.title = fmt::format("{}: {} tokens in, up to {} out{}", arms_[control_].model->name,
+    section.title = fmt::format("{}: {} tokens in, up to {} out{}", arms_[control_].model.name,
                                 found.one.prompt_length, config_.workload.longest_output(),
                                 found.one.batch > 1 ? fmt::format(", {} rows", found.one.batch) : "");
     add_speed_table(section, i);
@@ -601,8 +604,7 @@ class Report {
 
   // Why an arm that saves memory need not be faster: what a decode step reads.
   void explain_bound(size_t i, const std::string& where) {
-    const Model& model = *arms_[control_].model;
-    const double weights = static_cast<double>(model.decoder->weights().bytes());
+    const auto weights = static_cast<double>(arms_[control_].model.weight_bytes);
     int64_t largest = 0;
     for (size_t arm = 0; arm < arms_.size(); ++arm) {
       if (!arms_[arm].failure && !samples(arm, i).empty()) {

@@ -1,37 +1,41 @@
 #include "generation_benchmark_experiment.h"
 
 #include <algorithm>
-#include <map>
 
+#include "arm_service.h"
+#include "arm_site.h"
 #include "benchmark_report.h"
-#include "equality_gate.h"
 #include "kvlab/core/error.h"
 #include "kvlab/runtime/process.h"
-#include "measurement.h"
 
 namespace kvlab::experiments {
 
 namespace {
 
-// Loads each model once: arms that replace the position encoding have another one.
-class Models {
- public:
-  explicit Models(const BenchmarkConfig& config) : config_(config) {}
+size_t control_of(const ComparisonConfig& shared) {
+  size_t control = 0;
+  while (shared.arms[control].name != shared.control) ++control;
+  return control;
+}
 
-  const Model& for_arm(const ArmConfig& arm) {
-    const std::string key = arm.position ? to_string(*arm.position) : "";
-    const auto found = models_.find(key);
-    if (found != models_.end()) return *found->second;
-    const RuntimeConfig& runtime = config_.shared.runtime;
-    auto model = std::make_unique<Model>(load_model(config_.shared.model, runtime.weights,
-                                                    runtime.activations, arm.position));
-    return *models_.emplace(key, std::move(model)).first->second;
+// Verdicts on all arms that have not failed; the control comes first, since without it there is
+// none.
+std::vector<GateResult> gate_case(const Case& one, ArmSite& site, std::vector<Arm>& arms,
+                                  size_t control, std::ostream& log) {
+  std::vector<GateResult> verdicts(arms.size());
+  const std::string when = one.label() + ", equality gate";
+  const auto judge = [&](size_t arm) {
+    verdicts[arm].passed = false;
+    if (arms[arm].failure) return;
+    log << one.label() << ": gate " << arms[arm].config.name << "\n" << std::flush;
+    attempt(arms[arm], when, log, [&] { verdicts[arm] = site.gate(arm); });
+  };
+  judge(control);
+  for (size_t arm = 0; arm < arms.size() && !arms[control].failure; ++arm) {
+    if (arm != control) judge(arm);
   }
-
- private:
-  const BenchmarkConfig& config_;
-  std::map<std::string, std::unique_ptr<Model>> models_;
-};
+  return verdicts;
+}
 
 }  // namespace
 
@@ -45,39 +49,50 @@ GenerationBenchmark::GenerationBenchmark(ExperimentConfig& config, const Registr
 
 ExperimentResult GenerationBenchmark::run(RunContext& context) {
   set_threads(config_.shared.runtime.threads);
-  Models models(config_);
-  std::vector<Arm> arms;
-  size_t control = 0;
-  for (const ArmConfig& config : config_.shared.arms) {
-    if (config.name == config_.shared.control) control = arms.size();
-    Arm arm;
-    arm.config = config;
-    arm.model = &models.for_arm(config);
-    const SessionOptions options = arm_session_options(config_.shared.runtime, config, 1,
-                                                       arm.model->config().context);
-    arm.traits = context.registry.cache_traits(config.cache,
-                                               session_shape(arm.model->config(), options));
-    arms.push_back(std::move(arm));
-  }
+  const size_t control = control_of(config_.shared);
   const std::vector<Case> cases = make_cases(config_.workload);
-  for (Arm& arm : arms) arm.samples.resize(cases.size());
-
-  std::vector<CaseResult> results;
-  for (size_t i = 0; i < cases.size() && !interrupted(); ++i) {
-    CaseResult result;
-    result.one = cases[i];
-    try {
-      result.gate = gate_arms(config_, cases[i], arms, control, context);
-    } catch (const InterruptedError&) {
-      break;  // the cases finished so far are reported
-    } catch (const UserError& error) {
-      arms[control].failure = cases[i].label() + ": " + error.what();
-    }
-    if (arms[control].failure) break;  // nothing to compare with
-    measure_case(config_, cases[i], i, arms, context);
-    results.push_back(std::move(result));
+  std::vector<Arm> arms;
+  for (const ArmConfig& arm : config_.shared.arms) {
+    arms.push_back({arm, {config_.shared.model.name, "", 0}, {}, {}});
+    arms.back().samples.resize(cases.size());
   }
-  return make_report(config_, results, arms, control);
+  const bool isolated = config_.shared.isolation == Isolation::process;
+  std::unique_ptr<ArmSite> site =
+      isolated ? separate_processes(config_, context) : share_process(config_, control, context);
+  std::vector<CaseResult> results;
+  try {
+    for (size_t arm = 0; arm < arms.size(); ++arm) {
+      const auto load = [&] { arms[arm].model = site->load(arm); };
+      // Without a process of its own an arm that cannot be loaded ends the run, with its exit code.
+      isolated ? attempt(arms[arm], "loading", context.log, load) : load();
+    }
+    for (size_t i = 0; i < cases.size() && !arms[control].failure && !interrupted(); ++i) {
+      attempt(arms[control], cases[i].label(), context.log, [&] { site->begin_case(cases[i], i); });
+      if (arms[control].failure) break;  // nothing to compare with
+      CaseResult result{cases[i], gate_case(cases[i], *site, arms, control, context.log)};
+      if (arms[control].failure) break;
+      measure_case(config_, cases[i], i, *site, arms, context);
+      results.push_back(std::move(result));
+    }
+    for (size_t arm = 0; arm < arms.size() && !interrupted(); ++arm) {
+      if (arms[arm].failure) continue;
+      attempt(arms[arm], "its end", context.log, [&] { site->finish(arm); });
+    }
+  } catch (const InterruptedError&) {
+    // The cases finished so far are reported.
+  }
+  site.reset();
+  ExperimentResult result = make_report(config_, results, arms, control);
+  for (size_t arm = 0; isolated && arm < arms.size(); ++arm) {
+    const std::string log = "arms/" + arms[arm].config.name + ".log";
+    result.report.raw_files.push_back({log, "../" + log});
+  }
+  return result;
+}
+
+std::unique_ptr<ArmService> GenerationBenchmark::serve_arm(const std::string& name,
+                                                           const Registry& registry) {
+  return serve_benchmark_arm(config_, name, registry);
 }
 
 }  // namespace kvlab::experiments

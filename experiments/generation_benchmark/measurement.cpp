@@ -1,5 +1,6 @@
 #include "measurement.h"
 
+#include <c10/util/Exception.h>
 #include <fmt/format.h>
 #include <sys/resource.h>
 
@@ -9,8 +10,10 @@
 #include <numeric>
 #include <random>
 
+#include "arm_site.h"
 #include "kvlab/core/error.h"
 #include "kvlab/runtime/process.h"
+#include "result_json.h"
 
 namespace kvlab::experiments {
 
@@ -24,74 +27,13 @@ int64_t involuntary_switches() {
   return usage.ru_nivcsw;
 }
 
-Sample run_once(const BenchmarkConfig& config, const Case& one, const Arm& arm,
-                const Registry& registry) {
-  const int64_t longest = config.workload.longest_output();
-  const int64_t length = std::min(one.prompt_length + longest - 1, arm.model->config().context);
-  SessionOptions options = arm_session_options(config.shared.runtime, arm.config, one.batch, length);
-  options.arena.prefault = true;
-
-  Sample sample;
-  const auto start = Clock::now();
-  Session session(*arm.model, registry, options);
-  sample.setup_ns =
-      std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
-
-  GenerateOptions generation;
-  generation.new_tokens = longest;
-  generation.sampler = config.workload.sampler;
-  generation.stop_tokens = config.workload.stop_tokens;
-  generation.overflow = config.shared.runtime.overflow;
-  const int64_t switches = involuntary_switches();
-  sample.result = generate(session, one.prompts, generation);
-  sample.involuntary_switches = involuntary_switches() - switches;
-  sample.fragmentation = session.cache().fragmentation();
-
-  // Rows that stopped early fed fewer tokens; the estimate follows what was fed.
-  StepSequence sequence = StepSequence::prefill_then_decode(
-      std::vector<int64_t>(static_cast<size_t>(one.batch), one.prompt_length), longest,
-      arm.traits.keeps_nothing ? 0 : options.chunk);
-  const size_t prefill_steps = sequence.steps.size() - static_cast<size_t>(longest - 1);
-  for (size_t step = prefill_steps; step < sequence.steps.size(); ++step) {
-    auto& items = sequence.steps[step];
-    const auto fed = static_cast<int64_t>(step - prefill_steps) + 1;
-    std::erase_if(items, [&](const StepSequence::Item& item) {
-      return static_cast<int64_t>(sample.result.tokens[static_cast<size_t>(item.row)].size()) <= fed;
-    });
-  }
-  sample.estimated = registry.estimate_cache(arm.config.cache, session.shape(), sequence);
-  return sample;
-}
-
 std::string sample_line(const Case& one, const Arm& arm, int block, int order,
                         const Sample& sample) {
-  const GenerateResult& result = sample.result;
-  const MemoryUsage& cache = result.cache;
   nlohmann::ordered_json line = {
-      {"arm", arm.config.name},
-      {"rep", block},
-      {"order", order},
-      {"prompt_len", one.prompt_length},
-      {"batch", one.batch},
-      {"new_tokens", result.generated() / one.batch},
-      {"setup_ns", sample.setup_ns},
-      {"ttft_ns", result.ttft_ns},
-      {"token_ns", result.token_ns},
-      {"bytes",
-       {{"payload", result.payload},
-        {"storage", cache.live_bytes(MemoryKind::storage)},
-        {"metadata", cache.live_bytes(MemoryKind::metadata)},
-        {"scratch", cache.peak_bytes(MemoryKind::scratch)},
-        {"attention_scratch", result.scratch.peak_bytes(MemoryKind::scratch)},
-        {"reserved", cache.reserved()},
-        {"peak", cache.peak_total}}},
-      {"work",
-       {{"token_forwards", result.work.token_forwards},
-        {"logit_rows", result.work.logit_rows},
-        {"bytes_moved", result.work.bytes_moved},
-        {"gathered_bytes", result.work.gathered_bytes}}},
-      {"flags", {{"involuntary_switches", sample.involuntary_switches}}},
-      {"tokens", result.tokens}};
+      {"arm", arm.config.name}, {"rep", block},
+      {"order", order},         {"prompt_len", one.prompt_length},
+      {"batch", one.batch},     {"new_tokens", sample.result.generated() / one.batch}};
+  line.update(sample_json(sample));
   return line.dump();
 }
 
@@ -126,34 +68,90 @@ double Sample::tokens_per_second() const {
   return static_cast<double>(result.generated()) * 1e9 / static_cast<double>(total_ns());
 }
 
-void measure_case(const BenchmarkConfig& config, const Case& one, size_t case_index,
+Sample run_once(const BenchmarkConfig& config, const Case& one, const ReadyArm& arm,
+                const Registry& registry) {
+  const int64_t longest = config.workload.longest_output();
+  const int64_t length = std::min(one.prompt_length + longest - 1, arm.model->config().context);
+  SessionOptions options =
+      arm_session_options(config.shared.runtime, arm.config, one.batch, length);
+  options.arena.prefault = true;
+
+  Sample sample;
+  const auto start = Clock::now();
+  Session session(*arm.model, registry, options);
+  sample.setup_ns =
+      std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
+
+  GenerateOptions generation;
+  generation.new_tokens = longest;
+  generation.sampler = config.workload.sampler;
+  generation.stop_tokens = config.workload.stop_tokens;
+  generation.overflow = config.shared.runtime.overflow;
+  const int64_t switches = involuntary_switches();
+  sample.result = generate(session, one.prompts, generation);
+  sample.involuntary_switches = involuntary_switches() - switches;
+  sample.fragmentation = session.cache().fragmentation();
+
+  // Rows that stopped early fed fewer tokens; the estimate follows what was fed.
+  StepSequence sequence = StepSequence::prefill_then_decode(
+      std::vector<int64_t>(static_cast<size_t>(one.batch), one.prompt_length), longest,
+      arm.traits.keeps_nothing ? 0 : options.chunk);
+  const size_t prefill_steps = sequence.steps.size() - static_cast<size_t>(longest - 1);
+  for (size_t step = prefill_steps; step < sequence.steps.size(); ++step) {
+    auto& items = sequence.steps[step];
+    const auto fed = static_cast<int64_t>(step - prefill_steps) + 1;
+    std::erase_if(items, [&](const StepSequence::Item& item) {
+      return static_cast<int64_t>(sample.result.tokens[static_cast<size_t>(item.row)].size()) <=
+             fed;
+    });
+  }
+  sample.estimated = registry.estimate_cache(arm.config.cache, session.shape(), sequence);
+  return sample;
+}
+
+void attempt(Arm& arm, const std::string& when, std::ostream& log,
+             const std::function<void()>& work) {
+  const auto failed = [&](const std::string& why) {
+    arm.failure = when + ": " + why;
+    log << arm.config.name << " failed: " << *arm.failure << "\n" << std::flush;
+  };
+  try {
+    work();
+  } catch (const InterruptedError&) {
+    throw;
+  } catch (const c10::Error& error) {
+    failed(error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    failed(error.what());
+  } catch (...) {
+    failed("threw something that is no std::exception");
+  }
+}
+
+void measure_case(const BenchmarkConfig& config, const Case& one, size_t case_index, ArmSite& site,
                   std::vector<Arm>& arms, RunContext& context) {
   const MeasureConfig& measure = config.shared.measure;
-  const auto attempt = [&](Arm& arm, int block, int order) {
+  const auto run = [&](size_t index, int block, int order) {
+    Arm& arm = arms[index];
     if (arm.failure) return;
-    try {
-      Sample sample = run_once(config, one, arm, context.registry);
-      context.log << fmt::format("{}: {} {}: {:.1f} tokens/s\n", one.label(), arm.config.name,
-                                 block < 0 ? "warm-up" : fmt::format("block {}", block + 1),
+    const std::string name = block < 0 ? "warm-up" : fmt::format("block {}", block + 1);
+    attempt(arm, one.label() + ", " + name, context.log, [&] {
+      Sample sample = site.run(index);
+      context.log << fmt::format("{}: {} {}: {:.1f} tokens/s\n", one.label(), arm.config.name, name,
                                  sample.tokens_per_second())
                   << std::flush;
       if (block < 0) return;
       context.folder.add_sample(sample_line(one, arm, block, order, sample));
       arm.samples[case_index].push_back(std::move(sample));
-    } catch (const InterruptedError&) {
-      throw;
-    } catch (const std::exception& error) {
-      arm.failure = fmt::format("{}: {}", one.label(), error.what());
-      context.log << arm.config.name << " failed: " << error.what() << "\n";
-    }
+    });
   };
   try {
     for (int round = 0; round < measure.warmup; ++round) {
-      for (Arm& arm : arms) attempt(arm, -1, 0);
+      for (size_t arm = 0; arm < arms.size(); ++arm) run(arm, -1, 0);
     }
     int order = 0;
     for (const auto& [block, arm] : schedule(measure, arms.size(), case_index)) {
-      attempt(arms[arm], block, order++);
+      run(arm, block, order++);
     }
   } catch (const InterruptedError& error) {
     context.log << error.what() << "\n";

@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -15,11 +14,13 @@
 
 namespace kvlab::experiments {
 
+class ArmSite;
+
 /// One run of one arm on one case.
 struct Sample {
   GenerateResult result;
-  int64_t setup_ns = 0;         ///< building the session, pre-faulting storage included
-  MemoryUsage estimated;        ///< of the cache, before the run
+  int64_t setup_ns = 0;   ///< building the session, pre-faulting storage included
+  MemoryUsage estimated;  ///< of the cache, before the run
   double fragmentation = 0;
   int64_t involuntary_switches = 0;
 
@@ -30,19 +31,40 @@ struct Sample {
   double tokens_per_second() const;
 };
 
-/// An arm with its model (arms may replace the position encoding) and its traits.
+/// What the report says of a model.
+struct ModelFacts {
+  std::string name, origin;
+  int64_t weight_bytes = 0;
+};
+
+/// An arm with what was found out about it.
 struct Arm {
   ArmConfig config;
-  const Model* model = nullptr;
-  CacheTraits traits;
+  ModelFacts model;
   std::vector<std::vector<Sample>> samples;  ///< per case, per block
   std::optional<std::string> failure;        ///< why it has no figures
 };
 
+/// An arm that can run here: with its model (arms may replace the position encoding) and traits.
+struct ReadyArm {
+  ArmConfig config;
+  const Model* model = nullptr;
+  CacheTraits traits;
+};
+
+/// Runs `arm` once on the case, with a fresh cache.
+Sample run_once(const BenchmarkConfig& config, const Case& one, const ReadyArm& arm,
+                const Registry& registry);
+
+/// Does the work of one arm in `work`. What it throws becomes the arm's failure, with `when` before
+/// it, and a line of the log; only InterruptedError passes through.
+void attempt(Arm& arm, const std::string& when, std::ostream& log,
+             const std::function<void()>& work);
+
 /// Measures all arms on one case: warm-up, then blocks in which every arm runs once, in seeded
 /// random order. An arm that throws gets a failure and is left out from then on. Appends one line
 /// per run to the run's samples. Stops early where the user interrupts; whole blocks are kept.
-void measure_case(const BenchmarkConfig& config, const Case& one, size_t case_index,
+void measure_case(const BenchmarkConfig& config, const Case& one, size_t case_index, ArmSite& site,
                   std::vector<Arm>& arms, RunContext& context);
 
 }  // namespace kvlab::experiments

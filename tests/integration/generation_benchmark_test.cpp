@@ -439,7 +439,7 @@ TEST(GenerationBenchmark, WeightsThatVanishBeforeTheRunGiveExitCodeFour) {
   std::string text = BenchmarkText{}.yaml();
   text.replace(text.find(kTinyModel), kTinyModel.size(),
                "{name: tiny, source: {type: huggingface, path: " + folder.file("model") + "}}");
-  const Registry registry = full_registry();
+  Registry registry = full_registry();
   LoadedExperiment loaded = load_experiment(folder.write("gone.yaml", text), {}, registry);
   fs::remove(folder.file("model/model.safetensors"));
   RunOptions options;

@@ -175,4 +175,14 @@ TEST(ConfigNode, WritesBlockStyle) {
             "a:\n  b:\n    - 1\n    - c: x\n      d: \"2\"\ne: two words\n");
 }
 
+TEST(ConfigNode, ATextListReplacesAKeyOrIsAddedAndLeavesTheOriginalAlone) {
+  const ConfigNode root = parse_config_text("a: 1\nlist: [x]\nb: 2\n", "f.yaml");
+  EXPECT_EQ(to_yaml(kvlab::with_texts(root, "list", {"/a b/c.so", "010"})),
+            "a: 1\nlist:\n  - \"/a b/c.so\"\n  - \"010\"\nb: 2\n");
+  const ConfigNode added = kvlab::with_texts(root, "more", {"y"});
+  EXPECT_EQ(to_yaml(added), "a: 1\nlist:\n  - x\nb: 2\nmore:\n  - \"y\"\n");
+  EXPECT_EQ(at(added, "more").items()[0].path(), "more.0");
+  EXPECT_EQ(to_yaml(root), "a: 1\nlist:\n  - x\nb: 2\n");
+}
+
 }  // namespace

@@ -210,6 +210,46 @@ TEST(ExperimentConfig, ResolvedTextParsesToTheSameExperiment) {
   EXPECT_EQ(to_yaml(again.root), text);
 }
 
+std::string isolated(const std::string& limits) {
+  return std::string(kExample) + kModel + "isolation: process\nlimits: " + limits + "\n";
+}
+
+TEST(ExperimentConfig, ParsesIsolationAndLimitsToExactValues) {
+  std::string text = isolated("{seconds: 1.5, memory: 2GB}");
+  const std::string arm = "{name: concat,       cache: {type: concat}";
+  text.insert(text.find(arm) + arm.size(), ", limits: {memory: 1000000}");
+  const ConfigNode root = parse_config_text(text, "f.yaml");
+  // The text that a run leaves behind says the same.
+  for (const ConfigNode& node : {root, parse_config_text(to_yaml(root), "g.yaml")}) {
+    ExperimentConfig experiment = parse_experiment(node);
+    const ComparisonConfig config = parse_comparison(experiment.reader);
+    EXPECT_EQ(config.isolation, Isolation::process);
+    EXPECT_EQ(config.limits.seconds, 1.5);
+    EXPECT_EQ(config.limits.memory_bytes, 2000000000);
+    ASSERT_TRUE(config.arms[1].limits.has_value());
+    EXPECT_EQ(config.arms[1].limits->seconds, std::nullopt);
+    EXPECT_EQ(config.arms[1].limits->memory_bytes, 1000000);
+    EXPECT_FALSE(config.arms[0].limits.has_value());
+  }
+}
+
+TEST(ExperimentConfig, ArmsShareOneProcessWithoutLimitsUnlessAsked) {
+  ExperimentConfig experiment =
+      parse_experiment(parse_config_text(std::string(kExample) + kModel, "f.yaml"));
+  const ComparisonConfig config = parse_comparison(experiment.reader);
+  EXPECT_EQ(config.isolation, Isolation::none);
+  EXPECT_FALSE(config.limits.seconds.has_value());
+  EXPECT_FALSE(config.limits.memory_bytes.has_value());
+}
+
+TEST(ExperimentConfig, LimitsOfAnArmNeedAProcessOfItsOwn) {
+  ConfigReader reader =
+      reader_of("arms:\n  - {name: a, cache: none, limits: {seconds: 60}}\n");
+  EXPECT_EQ(message_of([&] { parse_arms(reader); }),
+            "f.yaml:2:36: arms.0.limits: limits are kept only for arms in processes of their own; "
+            "add isolation: process at the top, or delete the key");
+}
+
 TEST(ExperimentConfig, NamesOfElementTypesRoundTrip) {
   EXPECT_EQ(dtype_name(parse_dtype("f32")), "f32");
   EXPECT_EQ(dtype_name(parse_dtype("bf16")), "bf16");

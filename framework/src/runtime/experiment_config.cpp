@@ -5,6 +5,7 @@
 #include <limits>
 #include <thread>
 
+#include "kvlab/core/byte_size.h"
 #include "kvlab/core/error.h"
 
 namespace kvlab {
@@ -13,6 +14,7 @@ namespace {
 
 constexpr int64_t kLargest = std::numeric_limits<int64_t>::max();
 constexpr int64_t kLargestSize = int64_t{1} << 31;  // of one dimension; products stay in 64 bits
+constexpr double kMostSeconds = 1e6;
 const std::vector<std::string> kDtypes = {"f32", "bf16"};
 
 // A child reader, or one over an empty map where the key is absent: then defaults apply.
@@ -24,6 +26,24 @@ ConfigReader child_or_empty(ConfigReader& reader, const std::string& key) {
 uint64_t read_seed(ConfigReader& reader, uint64_t fallback) {
   return static_cast<uint64_t>(
       reader.integer_or("seed", static_cast<int64_t>(fallback), {0, kLargest}));
+}
+
+// A plain number counts bytes; a text may have a unit.
+int64_t read_bytes(ConfigReader& reader, const char* key) {
+  const ConfigNode node = reader.value(key);
+  const auto bytes = node.is_scalar() ? parse_byte_size(node.text()) : std::nullopt;
+  if (!bytes) {
+    fail_at(node, detail::concat("wanted a size like 2GB, 512MiB or 1000000 (bytes), got ",
+                                 node.description()));
+  }
+  return *bytes;
+}
+
+// Limits are kept by the system, which knows processes and no arms.
+void need_isolation(ConfigReader& reader, Isolation isolation) {
+  if (isolation == Isolation::process) return;
+  reader.fail("limits", "limits are kept only for arms in processes of their own; add isolation: "
+                        "process at the top, or delete the key");
 }
 
 void refuse_int8(ConfigReader& reader, const char* key) {
@@ -210,6 +230,33 @@ std::string dtype_name(at::ScalarType type) {
   return "bf16";
 }
 
+namespace {
+
+std::vector<std::string> read_plugins(ConfigReader& reader) {
+  const std::optional<ConfigNode> list = reader.optional_value("plugins");
+  if (!list) return {};
+  if (!list->is_list() || list->items().empty()) {
+    fail_at(*list, detail::concat("wanted a list of plugin libraries, [my_cache.so], got ",
+                                  list->description()));
+  }
+  std::vector<std::string> files;
+  for (const ConfigNode& item : list->items()) {
+    if (!item.is_scalar() || item.text().empty()) {
+      fail_at(item, detail::concat("wanted the path of a plugin library, got ",
+                                   item.description()));
+    }
+    std::string file = resolve_path(item);
+    if (std::find(files.begin(), files.end(), file) != files.end()) {
+      fail_at(item, detail::concat("the library '", item.text(),
+                                   "' is named twice; delete one of them"));
+    }
+    files.push_back(std::move(file));
+  }
+  return files;
+}
+
+}  // namespace
+
 ExperimentConfig parse_experiment(const ConfigNode& root) {
   ConfigReader reader(root);
   const std::string schema = reader.text("schema");
@@ -220,7 +267,8 @@ ExperimentConfig parse_experiment(const ConfigNode& root) {
   const std::string question = reader.text("question");
   const std::string title = reader.text_or("title", question);
   const std::optional<std::string> metric = reader.optional_text("primary_metric");
-  return {schema, kind, question, title, metric, root, reader};
+  const std::vector<std::string> plugins = read_plugins(reader);
+  return {schema, kind, question, title, metric, plugins, root, reader};
 }
 
 ComparisonConfig parse_comparison(ConfigReader& reader) {
@@ -230,6 +278,9 @@ ComparisonConfig parse_comparison(ConfigReader& reader) {
   config.control = parse_control(reader, config.arms);
   config.runtime = parse_runtime(reader);
   config.measure = parse_measure(reader);
+  config.isolation = parse_isolation(reader);
+  config.limits = parse_limits(reader);
+  if (reader.has("limits")) need_isolation(reader, config.isolation);
   return config;
 }
 
@@ -255,7 +306,26 @@ ModelSource load_model_source(const std::string& path, const std::vector<std::st
   return read_model_source(ConfigReader(load_config_file(path, overrides)));
 }
 
+Isolation parse_isolation(ConfigReader& reader, const std::string& key) {
+  const bool process = reader.choice_or(key, "none", {"none", "process"}) == "process";
+  return process ? Isolation::process : Isolation::none;
+}
+
+ArmLimits parse_limits(ConfigReader& reader, const std::string& key) {
+  std::optional<ConfigReader> child = reader.optional_child(key);
+  if (!child) return {};
+  ArmLimits limits;
+  if (child->has("seconds")) limits.seconds = child->number("seconds", {0, kMostSeconds, true});
+  if (child->has("memory")) limits.memory_bytes = read_bytes(*child, "memory");
+  child->finish();
+  if (!limits.seconds && !limits.memory_bytes) {
+    reader.fail(key, "wanted seconds, memory or both, got neither; delete the key");
+  }
+  return limits;
+}
+
 std::vector<ArmConfig> parse_arms(ConfigReader& reader, const std::string& key) {
+  const Isolation isolation = parse_isolation(reader);
   std::vector<ArmConfig> arms;
   for (ConfigReader& child : reader.children(key)) {
     ArmConfig arm;
@@ -281,6 +351,10 @@ std::vector<ArmConfig> parse_arms(ConfigReader& reader, const std::string& key) 
       arm.cache_dtype = parse_dtype(*dtype);
     }
     arm.position = child.optional_component("position");
+    if (child.has("limits")) {
+      arm.limits = parse_limits(child);
+      need_isolation(child, isolation);
+    }
     child.finish();
     arms.push_back(std::move(arm));
   }

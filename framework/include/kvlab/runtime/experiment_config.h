@@ -51,6 +51,15 @@ struct MeasureConfig {
   uint64_t seed = 7;
 };
 
+/// Where arms run. A process of its own keeps an arm that crashes from taking the others along.
+enum class Isolation { none, process };
+
+/// `limits:` what one arm may use where it runs in a process of its own.
+struct ArmLimits {
+  std::optional<double> seconds;        ///< wall time of all its work; loading is not counted
+  std::optional<int64_t> memory_bytes;  ///< beyond what it holds once its model is loaded
+};
+
 /// One variant of an experiment.
 struct ArmConfig {
   std::string name;
@@ -58,6 +67,7 @@ struct ArmConfig {
   std::optional<ComponentSpec> attention;      ///< instead of runtime.attention
   std::optional<at::ScalarType> cache_dtype;   ///< instead of runtime.cache_dtype
   std::optional<ComponentSpec> position;       ///< instead of the model's
+  std::optional<ArmLimits> limits;             ///< instead of the experiment's
   std::string where;
 };
 
@@ -82,6 +92,7 @@ struct ExperimentConfig {
   std::string question;
   std::string title;   ///< defaults to the question
   std::optional<std::string> primary_metric;
+  std::vector<std::string> plugins;  ///< libraries to load first, absolute paths
   ConfigNode root;
   ConfigReader reader;  ///< over `root`; call `finish` on it once all keys are taken
 };
@@ -93,21 +104,32 @@ struct ComparisonConfig {
   std::string control;  ///< names an arm
   RuntimeConfig runtime;
   MeasureConfig measure;
+  Isolation isolation = Isolation::none;
+  ArmLimits limits;  ///< of each arm, where it has none of its own
 };
 
-/// Reads `schema`, `experiment`, `question`, `title` and `primary_metric`. Throws UserError.
+/// Reads `schema`, `experiment`, `question`, `title`, `primary_metric` and `plugins`. Throws
+/// UserError, or MissingError for a library that does not exist.
 ExperimentConfig parse_experiment(const ConfigNode& root);
 
-/// Reads `model`, `arms`, `control`, `runtime` and `measure` of a top-level reader.
+/// Reads `model`, `arms`, `control`, `runtime`, `measure`, `isolation` and `limits` of a top-level
+/// reader.
 ComparisonConfig parse_comparison(ConfigReader& reader);
 
-// Each of these takes one key of `reader`. `runtime`, `measure` and `sampler` may be absent and
-// then have their defaults; the others are required. All throw UserError.
+// Each of these takes one key of `reader`; `runtime`, `measure`, `sampler`, `isolation`, `limits`
+// may be absent and then have their defaults; the others are required. All throw UserError.
 
 ModelSource parse_model(ConfigReader& reader, const std::string& key = "model");
 std::vector<ModelSource> parse_models(ConfigReader& reader, const std::string& key = "models");
 
-/// Names are unique and made of letters, digits, '_', '.' and '-'.
+/// `isolation: none` or `process`; absent: none.
+Isolation parse_isolation(ConfigReader& reader, const std::string& key = "isolation");
+
+/// `limits: {seconds: 60, memory: 2GB}`, one of them or both; absent: no limit.
+ArmLimits parse_limits(ConfigReader& reader, const std::string& key = "limits");
+
+/// Names are unique and made of letters, digits, '_', '.' and '-'. Limits of an arm need
+/// `isolation: process` beside `key`.
 std::vector<ArmConfig> parse_arms(ConfigReader& reader, const std::string& key = "arms");
 
 /// Reads `control`, which must name one of `arms`.
