@@ -2,6 +2,7 @@
 #include <ATen/ops/zeros.h>
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "kvlab/core/step_plan.h"
@@ -11,13 +12,17 @@
 namespace kvlab {
 namespace {
 
+// Prompts are fed in chunks, so that bounded caches evict as they would in a run.
+constexpr int64_t kChunk = 128;
+
 CacheShape gpt2_small(int64_t length) {
   CacheShape shape;
   shape.layers = 12;
   shape.query_heads = shape.kv_heads = 12;
   shape.rows = 1;
   shape.key_dim = shape.value_dim = 64;
-  shape.max_length = shape.max_step_tokens = length;
+  shape.max_length = length;
+  shape.max_step_tokens = std::min(length, kChunk);
   return shape;
 }
 
@@ -25,7 +30,7 @@ CacheShape gpt2_small(int64_t length) {
 void feed(KVCache& cache, StepPlan& plan, const CacheShape& shape, int64_t count) {
   RowSlice slice;
   slice.first_position = cache.length(0);
-  slice.count = cache.traits().keeps_nothing ? slice.first_position + count : count;
+  slice.count = count;
   const std::vector<int32_t> tokens(static_cast<size_t>(slice.count), 0);
   const at::Tensor step = at::zeros({slice.count, shape.kv_heads, shape.key_dim});
   plan.clear();
@@ -38,16 +43,38 @@ void feed(KVCache& cache, StepPlan& plan, const CacheShape& shape, int64_t count
   cache.end_step();
 }
 
+void prefill(KVCache& cache, StepPlan& plan, const CacheShape& shape, int64_t length) {
+  if (cache.traits().keeps_nothing) return feed(cache, plan, shape, length);
+  while (cache.length(0) < length) {
+    feed(cache, plan, shape, std::min(kChunk, length - cache.length(0)));
+  }
+}
+
+// Each measured step is taken back where the cache can always do that. Else the text grows by some
+// steps before it is fed anew.
 void decode_step(benchmark::State& state, const Registry* registry, const std::string& name) {
+  constexpr int64_t kSteps = 256;
   const int64_t length = state.range(0);
-  const CacheShape shape = gpt2_small(length + 1);
+  const ComponentSpec spec{name, {}, ""};
+  const bool takes_back =
+      registry->cache_traits(spec, gpt2_small(length + 1)).truncation == Truncation::exact;
+  const CacheShape shape = gpt2_small(length + (takes_back ? 1 : kSteps));
   StorageArena arena({.prefault = true});
-  const auto cache = registry->make_cache({name, {}, ""}, shape, arena);
+  const auto cache = registry->make_cache(spec, shape, arena);
+  const bool nothing = cache->traits().keeps_nothing;
   StepPlan plan;
-  feed(*cache, plan, shape, length);
+  prefill(*cache, plan, shape, length);
   for (auto _ : state) {
     feed(*cache, plan, shape, 1);
-    if (!cache->traits().keeps_nothing) cache->truncate(0, length);
+    if (nothing) continue;
+    if (takes_back) {
+      cache->truncate(0, length);
+    } else if (cache->length(0) == shape.max_length) {
+      state.PauseTiming();
+      cache->reset(0);
+      prefill(*cache, plan, shape, length);
+      state.ResumeTiming();
+    }
   }
 }
 

@@ -32,7 +32,7 @@ bool has_downloads() {
 
 TEST(ShippedConfigs, EveryExperimentValidates) {
   ASSERT_TRUE(has_downloads()) << "run tools/setup first: .deps is incomplete";
-  const Registry registry = full_registry();
+  Registry registry = full_registry();
   const std::vector<std::string> files = yaml_files("experiments");
   EXPECT_GE(files.size(), 5u);
   for (const std::string& file : files) {
