@@ -4,6 +4,9 @@
 
 #include <filesystem>
 #include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
 
 #include "kvlab/conformance/random_operations.h"
 #include "tests/fixtures/run_program.h"
@@ -166,7 +169,22 @@ TEST_F(ConformanceProgram, ASoundPluginLibraryPasses) {
   const ProgramResult result = start({"--plugin", kForgetful, "--table", "--operations", "200",
                                       "--gtest_filter=*fault_none_f32_G3/*"});
   EXPECT_EQ(result.exit_code, 0) << result.out << result.err;
-  EXPECT_TRUE(contains(last_line(result.out), " passed, 0 failed, ")) << result.out;
+  EXPECT_TRUE(contains(last_line(result.out), " passed, 0 failed, 0 left out")) << result.out;
+}
+
+TEST_F(ConformanceProgram, CountsWhatIsLeftOutInItsOwnSuite) {
+  const ProgramResult result = start({"--only", "alibi", "--only", "eager", "--table"});
+  EXPECT_EQ(result.exit_code, 0) << result.out << result.err;
+  // Attentions and positions have a property of this name.
+  std::vector<std::string> rows;
+  std::istringstream lines(result.out);
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string name, passed, failed, left_out;
+    words >> name >> passed >> failed >> left_out;
+    if (name == "IsRepeatableToTheBit") rows.push_back(passed + " " + failed + " " + left_out);
+  }
+  EXPECT_EQ(rows, (std::vector<std::string>{"1 0 0", "0 0 1"})) << result.out;
 }
 
 TEST_F(ConformanceProgram, NamesTheTestInWhichAPluginCrashesOrExits) {
@@ -189,8 +207,9 @@ TEST_F(ConformanceProgram, WritesTraces) {
   const ProgramResult result =
       start({"--only", "paged", "--write-traces", (folder_ / "traces").string()});
   EXPECT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_TRUE(fs::exists(folder_ / "traces/paged/trace.txt"));
-  EXPECT_EQ(std::distance(fs::directory_iterator(folder_ / "traces"), {}), 1);
+  EXPECT_TRUE(fs::exists(folder_ / "traces/cache/paged/trace.txt"));
+  EXPECT_TRUE(fs::exists(folder_ / "traces/cache/paged/left_out.txt"));
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_ / "traces/cache"), {}), 1);
   EXPECT_EQ(start({"--only", "paged", "--write-traces", "/dev/null/here"}).exit_code, 2);
 }
 

@@ -78,20 +78,39 @@ int run_replay(const Registry& registry, const std::string& file) {
   return 0;
 }
 
-void write_trace_files(const Registry& registry, const std::vector<std::string>& chosen,
-                       const std::string& folder) {
+void write_file(const std::filesystem::path& file, const std::string& text) {
+  std::filesystem::create_directories(file.parent_path());
+  std::ofstream stream(file, std::ios::binary);
+  stream << text;
+  stream.close();
+  KVLAB_CHECK(!stream.fail(), "[conformance] cannot write ", file.string());
+  std::cout << "wrote " << file.string() << "\n";
+}
+
+// What is kept beside the plugins, in the folders they have in the repository.
+void write_kept_files(const Registry& registry, const std::vector<std::string>& chosen,
+                      const std::filesystem::path& folder) {
+  const auto is_wanted = [&](const std::string& name) {
+    return chosen.empty() || std::find(chosen.begin(), chosen.end(), name) != chosen.end();
+  };
+  const auto write_left_out = [&](const std::string& kind, const std::string& suite,
+                                  const std::string& name) {
+    const std::string text = left_out_text(registry, suite, name);
+    if (!text.empty()) write_file(folder / kind / name / kLeftOutFile, text);
+  };
   for (const CacheEntry& entry : registry.caches()) {
     const std::string& name = entry.info.name;
-    const bool wanted =
-        chosen.empty() || std::find(chosen.begin(), chosen.end(), name) != chosen.end();
-    if (!wanted) continue;
-    const std::filesystem::path file = std::filesystem::path(folder) / name / kTraceFile;
-    std::filesystem::create_directories(file.parent_path());
-    std::ofstream stream(file, std::ios::binary);
-    stream << golden_trace(registry, name);
-    stream.close();
-    KVLAB_CHECK(!stream.fail(), "[conformance] cannot write ", file.string());
-    std::cout << "wrote " << file.string() << "\n";
+    if (!is_wanted(name)) continue;
+    write_file(folder / "cache" / name / kTraceFile, golden_trace(registry, name));
+    write_left_out("cache", "CacheConformance", name);
+  }
+  for (const AttentionEntry& entry : registry.attentions()) {
+    if (!is_wanted(entry.info.name)) continue;
+    write_left_out("attention", "AttentionConformance", entry.info.name);
+  }
+  for (const PositionEntry& entry : registry.positions()) {
+    if (!is_wanted(entry.info.name)) continue;
+    write_left_out("position", "PositionConformance", entry.info.name);
   }
 }
 
@@ -102,6 +121,9 @@ int run_suite(const Registry& registry, const std::vector<std::string>& chosen,
   options.random_operations = flags.operations.value_or(options.random_operations);
   options.seed = flags.seed.value_or(options.seed);
   options.replay_folder = flags.replays.value_or(options.replay_folder);
+  std::error_code failed;
+  const auto self = std::filesystem::read_symlink("/proc/self/exe", failed);
+  if (!failed) options.replaying_program = self.string();
   std::vector<std::string> googletest = flags.googletest;
   const Registered registered = register_conformance(registry, options);
   if (flags.table) print_results_as_table(registered);
@@ -122,7 +144,7 @@ int run(const std::vector<std::string>& arguments, char* program) {
   const std::vector<std::string> chosen = load_and_choose(flags, registry);
   if (flags.replay) return run_replay(registry, *flags.replay);
   if (flags.write_traces) {
-    write_trace_files(registry, chosen, *flags.write_traces);
+    write_kept_files(registry, chosen, *flags.write_traces);
     return 0;
   }
   return run_suite(registry, chosen, flags, program);

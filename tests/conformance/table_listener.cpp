@@ -11,34 +11,17 @@
 #include <iostream>
 #include <sstream>
 
-#include "kvlab/conformance/attention_properties.h"
-#include "kvlab/conformance/cache_properties.h"
-#include "kvlab/conformance/position_properties.h"
-
 namespace kvlab::conformance {
 
 namespace {
 
 constexpr size_t kLinesOfAFailure = 8;
-constexpr size_t kFailuresShown = 30;
 constexpr size_t kCharactersOfALine = 300;
 
 // "case/property": what stands behind the last slash.
 std::string property_of(const std::string& test) {
   const size_t slash = test.rfind('/');
   return slash == std::string::npos ? test : test.substr(slash + 1);
-}
-
-template <typename Property>
-bool has(std::span<const Property> properties, const std::string& name) {
-  return std::any_of(properties.begin(), properties.end(),
-                     [&](const Property& property) { return name == property.name; });
-}
-
-std::string suite_of(const std::string& property) {
-  if (has(attention_properties(), property)) return "AttentionConformance";
-  if (has(position_properties(), property)) return "PositionConformance";
-  return "CacheConformance";
 }
 
 std::string first_lines(const std::string& text) {
@@ -82,6 +65,10 @@ const char* signal_name(int number) {
 void name_test_of_crash(int number) {
   write_words("\ncrashed (", signal_name(number), ") in ");
   write_words(running_test.front() == '\0' ? "no test" : running_test.data(), "\n");
+  if (running_test.front() != '\0') {
+    write_words("run it alone with kvlab_conformance_tests --gtest_filter='", running_test.data(),
+                "' and the same plugin, in a debugger\n");
+  }
   // The handler is gone (SA_RESETHAND): the signal now ends the program as if it had never been
   // caught.
   ::raise(number);
@@ -147,8 +134,11 @@ void TableListener::OnTestEnd(const testing::TestInfo& test) {
 }
 
 void TableListener::OnTestProgramEnd(const testing::UnitTest&) {
+  // What a filter chose is not known of tests that were never made.
+  const bool filtered = testing::GTEST_FLAG(filter) != "*";
   for (const LeftOut& left : left_out_) {
-    Row& counts = row(suite_of(left.test), left.test);
+    if (filtered) break;
+    Row& counts = row(left.suite, left.test);
     ++counts.left_out;
     auto& reasons = counts.reasons;
     if (std::find(reasons.begin(), reasons.end(), left.reason) == reasons.end()) {
@@ -159,13 +149,7 @@ void TableListener::OnTestProgramEnd(const testing::UnitTest&) {
   if (!refused_.empty()) {
     std::cout << "\n" << refused_.size() << " cases were refused by their plugin for a shape\n";
   }
-  if (!failures_.empty()) std::cout << "\nFailures\n";
-  for (size_t i = 0; i < std::min(failures_.size(), kFailuresShown); ++i) {
-    std::cout << "  " << failures_[i].test << "\n" << failures_[i].lines;
-  }
-  if (failures_.size() > kFailuresShown) {
-    std::cout << "  and " << failures_.size() - kFailuresShown << " more\n";
-  }
+  print_failures();
   Row sum;
   for (const auto& [name, row] : rows_) {
     sum.passed += row.passed;
@@ -174,6 +158,23 @@ void TableListener::OnTestProgramEnd(const testing::UnitTest&) {
   }
   std::cout << "\n" << sum.passed << " passed, " << sum.failed << " failed, " << sum.left_out
             << " left out" << std::endl;
+}
+
+// The first failure of each property: one cause often fails every case.
+void TableListener::print_failures() const {
+  if (failures_.empty()) return;
+  std::cout << "\nFailures, the first of each property\n";
+  std::vector<std::string> shown;
+  for (const Failed& failure : failures_) {
+    const std::string property = property_of(failure.test);
+    if (std::find(shown.begin(), shown.end(), property) != shown.end()) continue;
+    shown.push_back(property);
+    const auto same = std::count_if(
+        failures_.begin(), failures_.end(),
+        [&](const Failed& other) { return property_of(other.test) == property; });
+    std::cout << "  " << failure.test << "\n" << failure.lines;
+    if (same > 1) std::cout << "    and in " << same - 1 << " more cases\n";
+  }
 }
 
 void TableListener::print_rows() const {

@@ -12,7 +12,7 @@
 
 namespace kvlab::conformance {
 
-/// Prints nothing while tests run, then the table, the first lines of each failure, and as the last
+/// Prints nothing while tests run, then the table, the first failure of each property, and as the last
 /// line "N passed, N failed, N left out".
 class TableListener : public testing::EmptyTestEventListener {
  public:
@@ -34,6 +34,7 @@ class TableListener : public testing::EmptyTestEventListener {
   /// By suite and property, in the order of first appearance.
   Row& row(const std::string& suite, const std::string& property);
   void print_rows() const;
+  void print_failures() const;
 
   std::vector<std::pair<std::pair<std::string, std::string>, Row>> rows_;
   std::vector<LeftOut> left_out_;

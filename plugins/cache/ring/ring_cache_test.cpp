@@ -6,6 +6,7 @@
 #include <string>
 
 #include "kvlab/conformance/cache_harness.h"
+#include "kvlab/conformance/failure.h"
 #include "kvlab/core/error.h"
 #include "kvlab/runtime/registry.h"
 
@@ -17,6 +18,7 @@ namespace {
 
 using conformance::CacheCase;
 using conformance::CacheHarness;
+using conformance::message_of;
 using conformance::small_shape;
 
 const Registry& registry() {
@@ -43,16 +45,6 @@ CacheCase ring_case(int64_t window, int64_t chunk) {
   chosen.name = chosen.spec;
   chosen.shape = streaming_shape(chunk);
   return chosen;
-}
-
-template <typename Function>
-std::string message_of(Function function) {
-  try {
-    function();
-  } catch (const UserError& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
 }
 
 TEST(RingCache, AnswersRightlyAroundItsWindow) {
@@ -135,7 +127,7 @@ TEST(RingCache, RefusesToGoBackPastWhatIsStored) {
   StorageArena arena;
   RingCache cache(4, shape, arena);  // 6 slots
   for (int i = 0; i < 20; ++i) conformance::feed(cache, shape, {{1, 1}});
-  EXPECT_EQ(message_of([&] { cache.truncate(1, 16); }),
+  EXPECT_EQ(message_of<UserError>([&] { cache.truncate(1, 16); }),
             "[cache.ring.truncate] row 1 of 20 tokens has evicted entries that a text of 16 needs");
   EXPECT_EQ(cache.length(1), 20);
   EXPECT_EQ(cache.truncate(1, 17), 17);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kvlab/conformance/cache_harness.h"
+#include "kvlab/conformance/failure.h"
 #include "kvlab/core/error.h"
 #include "kvlab/runtime/registry.h"
 
@@ -19,6 +20,7 @@ namespace {
 
 using conformance::CacheCase;
 using conformance::CacheHarness;
+using conformance::message_of;
 using conformance::small_shape;
 
 const Registry& registry() {
@@ -51,16 +53,6 @@ CacheCase sinks_case(const std::string& options, int64_t chunk) {
 const std::vector<std::string> kOptions = {
     "sinks=3,window=5",  "sinks=1,window=1", "sinks=3,window=5,positions=cache",
     "sinks=0,window=4,positions=cache", "sinks=1,window=1,positions=cache"};
-
-template <typename Function>
-std::string message_of(Function function) {
-  try {
-    function();
-  } catch (const UserError& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
-}
 
 // Text positions of a row's entries, and their rotary positions.
 std::vector<std::pair<int64_t, int64_t>> places_of(const KVCache& cache, int row) {
@@ -147,7 +139,7 @@ TEST(SinksCache, WithCachePositionsTruncatesOnlyWhatItNeverEvicted) {
   for (int i = 0; i < 4; ++i) conformance::feed(cache, shape, {{0, 1}});
   EXPECT_EQ(cache.length(0), 7);
   EXPECT_EQ(cache.rotary_base(0), 2 + 3);
-  EXPECT_EQ(message_of([&] { cache.truncate(0, 6); }),
+  EXPECT_EQ(message_of<UserError>([&] { cache.truncate(0, 6); }),
             "[cache.sinks.truncate] row 0 of 7 tokens has evicted entries that a text of 6 needs");
   EXPECT_EQ(cache.truncate(0, 7), 7);
   EXPECT_EQ(cache.truncate(0, 2), 2);  // the sinks alone are always there

@@ -114,6 +114,7 @@ enum class Bug {
   sinks_overwritten,
   sinks_undeclared,
   fork_forgets_where_the_ring_starts,
+  reset_forgets_where_the_ring_starts,
   truncate_past_what_is_resident,
   truncate_refused_when_resident,
   claims_to_be_exact,

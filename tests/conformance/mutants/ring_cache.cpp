@@ -20,6 +20,11 @@ CacheTraits ring_traits(Bug bug, const RingOptions& options, const CacheShape& s
   return traits;
 }
 
+// As much as the first token of the longest step sees, and that step.
+int64_t ring_slots(const RingOptions& options, const CacheShape& shape) {
+  return options.window - 1 + shape.max_step_tokens;
+}
+
 RingCache::RingCache(Bug bug, const RingOptions& options, const CacheShape& shape,
                      StorageArena& arena)
     : PlantedCache(bug, "ring", ring_traits(bug, options, shape), shape),
@@ -38,7 +43,7 @@ RingCache::RingCache(Bug bug, const RingOptions& options, const CacheShape& shap
 int64_t RingCache::slot_of(int64_t position) const {
   if (bug_ == Bug::sinks_overwritten) return position % slots();
   if (position < options_.sinks) return position;
-  return options_.sinks + (position - options_.sinks) % options_.window;
+  return options_.sinks + (position - options_.sinks) % ring_slots(options_, shape());
 }
 
 int64_t RingCache::rotary_shift(int row) const {
@@ -121,36 +126,34 @@ void RingCache::list_own(int layer, const RowSlice& slice, KVView& view) const {
 
 void RingCache::commit(const RowSlice& slice) noexcept {
   const int64_t end = slice.end_position();
-  int64_t window = options_.window;
-  if (bug_ == Bug::window_evicts_one_too_many) window -= 2;
-  const int64_t kept = std::max({oldest(slice.row), end - window, options_.sinks});
+  const int64_t most = bug_ == Bug::window_evicts_one_too_many ? options_.window - 2
+                                                               : ring_slots(options_, shape());
+  const int64_t kept = std::max({oldest(slice.row), end - most, options_.sinks});
   for (int layer = 0; layer < shape().layers; ++layer) {
     const Step& step = step_.at(static_cast<size_t>(layer));
     if (!step.keys.defined()) continue;
+    const int64_t stored = bug_ == Bug::long_chunk_keeps_its_head
+                               ? std::min(end, slice.first_position + options_.window)
+                               : end;
     int64_t position = slice.first_position;
-    while (position < end) {
+    while (position < stored) {
       // What the ring would overwrite within this step is left out.
-      if (position >= options_.sinks && bug_ != Bug::long_chunk_keeps_its_head) {
-        position = std::max(position, std::min(kept, end));
-      }
+      if (position >= options_.sinks) position = std::max(position, std::min(kept, stored));
       const int64_t slot = slot_of(position);
       const int64_t until = position < options_.sinks ? options_.sinks : slots();
-      const int64_t count = std::min(end - position, until - slot);
+      const int64_t count = std::min(stored - position, until - slot);
       if (count == 0) break;
       store_entries({step.keys, step.values}, slice.offset + position - slice.first_position, count,
                     run(layer, slice.row), slot);
       position += count;
       if (bug_ == Bug::wrap_lost_inside_a_chunk && slot + count == slots()) break;
-      if (bug_ == Bug::long_chunk_keeps_its_head &&
-          position - slice.first_position >= options_.window) {
-        break;
-      }
     }
   }
   oldest(slice.row) = kept;
 }
 
 void RingCache::drop(int row, int64_t from) noexcept {
+  if (bug_ == Bug::reset_forgets_where_the_ring_starts) return;
   oldest(row) = std::min(oldest(row), std::max(options_.sinks, from));
 }
 
@@ -188,7 +191,7 @@ MemoryUsage ring_estimate(const RingOptions& options, const CacheShape& shape,
                           const StepSequence& sequence) {
   const int64_t bytes = shape.layers * shape.token_bytes_per_layer();
   MemoryUsage usage;
-  usage.add(MemoryKind::storage, shape.rows * (options.sinks + options.window) * bytes);
+  usage.add(MemoryKind::storage, shape.rows * (options.sinks + options.window + shape.max_step_tokens - 1) * bytes);
   std::vector<int64_t> lengths(static_cast<size_t>(shape.rows), 0);
   for (const auto& step : sequence.steps) {
     int64_t fed = 0;

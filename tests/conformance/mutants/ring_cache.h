@@ -1,4 +1,5 @@
-// The first `sinks` tokens of each row and the last `window` in a ring behind them. A step's own
+// The first `sinks` tokens of each row and the last ones in a ring behind them, which has room for
+// what the first token of the longest step sees and for that step. A step's own
 // tokens stay in the step's tensors until it ends, so that nothing is evicted before it was read.
 #pragma once
 
@@ -12,6 +13,9 @@ struct RingOptions {
   int64_t window = 0, sinks = 0;
   bool rebased = false;  ///< keys are kept before position and their positions close up
 };
+
+/// Slots behind the sinks of each row.
+int64_t ring_slots(const RingOptions& options, const CacheShape& shape);
 
 class RingCache final : public PlantedCache {
  public:
@@ -30,7 +34,7 @@ class RingCache final : public PlantedCache {
   void release_step() noexcept override;
   bool resident(int row, int64_t new_length) const override;
 
-  int64_t slots() const { return options_.sinks + options_.window; }
+  int64_t slots() const { return options_.sinks + ring_slots(options_, shape()); }
   int64_t slot_of(int64_t position) const;
   int64_t oldest(int row) const { return oldest_.at(static_cast<size_t>(row)); }
   int64_t& oldest(int row) { return oldest_.at(static_cast<size_t>(row)); }

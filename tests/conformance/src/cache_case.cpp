@@ -10,7 +10,11 @@ namespace kvlab::conformance {
 
 namespace {
 
-// Pairwise different where possible: a swapped axis then shows as a wrong shape or a wrong number.
+constexpr int64_t kLongestText = 23;
+constexpr int64_t kShortStep = 3;
+
+// Most dimensions differ from each other: a swapped axis then shows as a wrong shape or number. Keys
+// and values have equal ones where G is even, since a model mostly has.
 CacheShape model_shape(int64_t kv_heads, at::ScalarType dtype, int64_t window) {
   CacheShape shape;
   shape.layers = 2;
@@ -19,8 +23,8 @@ CacheShape model_shape(int64_t kv_heads, at::ScalarType dtype, int64_t window) {
   shape.rows = 4;
   shape.key_dim = 7;
   shape.value_dim = kv_heads % 2 == 0 ? 7 : 5;
-  shape.max_length = 23;
-  shape.max_step_tokens = 23;
+  shape.max_length = kLongestText;
+  shape.max_step_tokens = kLongestText;
   shape.window = window;
   shape.dtype = dtype;
   return shape;
@@ -35,10 +39,26 @@ std::vector<CacheShape> model_shapes() {
   return shapes;
 }
 
+// Storage of a bounded cache follows the longest step: only where that is short does it wrap around
+// and give up entries.
+std::vector<CacheShape> shapes_with_short_steps() {
+  std::vector<CacheShape> shapes = {model_shape(6, at::kFloat, 0), model_shape(3, at::kBFloat16, 0),
+                                    model_shape(3, at::kFloat, 4)};
+  for (CacheShape& shape : shapes) shape.max_step_tokens = kShortStep;
+  return shapes;
+}
+
 std::string shape_label(const CacheShape& shape) {
   return std::string(shape.dtype == at::kFloat ? "_f32" : "_bf16") + "_G" +
          std::to_string(shape.kv_heads) +
-         (shape.window > 0 ? "_W" + std::to_string(shape.window) : "");
+         (shape.window > 0 ? "_W" + std::to_string(shape.window) : "") +
+         (shape.max_step_tokens < shape.max_length ? "_C" + std::to_string(shape.max_step_tokens)
+                                                   : "");
+}
+
+// Whether storage may be smaller than the longest text, and so give up entries.
+bool may_evict(const CacheTraits& traits) {
+  return !traits.keeps_nothing && (traits.window > 0 || traits.bounded);
 }
 
 // Adds the cache of this option set for every shape, or why it was refused.
@@ -47,22 +67,28 @@ void add_cases(const Registry& registry, const CacheEntry& entry, const std::str
   CacheCase made;
   made.plugin = entry.info.name;
   made.spec = made.plugin + (options.empty() ? "" : ":" + options);
-  bool first = true;
-  for (const CacheShape& shape : model_shapes()) {
+  bool first = true, evicts = false;
+  const auto add = [&](const CacheShape& shape) {
     made.shape = shape;
     made.name = made.plugin + option_label(options) + shape_label(shape);
     made.first_of_options = first;
     try {
-      if (traits_of(registry, made).keys_before_position) made.shape.key_dim = 10;
+      const CacheTraits traits = traits_of(registry, made);
+      if (traits.keys_before_position) made.shape.key_dim = 10;
       StorageArena arena;
       registry.make_cache(parse_component_spec(made.spec), made.shape, arena);
+      evicts = evicts || may_evict(traits);
     } catch (const std::exception& error) {
       made.first_of_options = false;
       to.refused.push_back({made, error.what()});
-      continue;
+      return;
     }
     to.cases.push_back(made);
     first = false;
+  };
+  for (const CacheShape& shape : model_shapes()) add(shape);
+  if (evicts) {
+    for (const CacheShape& shape : shapes_with_short_steps()) add(shape);
   }
   if (first) to.useless.push_back(made.spec);
 }
@@ -126,6 +152,10 @@ StoredEntry stored_entry_of(const Registry& registry, const CacheCase& chosen) {
   // A wrapper around a cache that nobody can follow gives nothing.
   if (stored(zeros, chosen.shape.key_dim).empty()) return {};
   return stored;
+}
+
+bool has_short_steps(const CacheCase& chosen) {
+  return chosen.shape.max_step_tokens < chosen.shape.max_length;
 }
 
 std::vector<int64_t> edge_lengths(const Registry& registry, const CacheCase& chosen) {

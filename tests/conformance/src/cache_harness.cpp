@@ -335,14 +335,32 @@ void CacheHarness::abort() {
   }
 }
 
-void CacheHarness::step(const std::vector<Feed>& feeds) {
-  begin(feeds);
-  for (int layer = 0; layer < case_.shape.layers; ++layer) {
-    append(layer);
-    attend(layer);
+std::vector<std::vector<Feed>> CacheHarness::parts(const std::vector<Feed>& feeds) const {
+  if (traits().keeps_nothing) return {feeds};
+  std::vector<std::vector<Feed>> parts(1);
+  for (const Feed& feed : feeds) {
+    int64_t left = feed.count;
+    size_t part = 0;
+    do {
+      if (part == parts.size()) parts.emplace_back();
+      const int64_t count = std::min(left, case_.shape.max_step_tokens);
+      parts[part++].push_back({feed.row, count});
+      left -= count;
+    } while (left > 0);
   }
-  finish();
-  verify();
+  return parts;
+}
+
+void CacheHarness::step(const std::vector<Feed>& feeds) {
+  for (const std::vector<Feed>& part : parts(feeds)) {
+    begin(part);
+    for (int layer = 0; layer < case_.shape.layers; ++layer) {
+      append(layer);
+      attend(layer);
+    }
+    finish();
+    verify();
+  }
 }
 
 void CacheHarness::truncate(int row, int64_t new_length) {

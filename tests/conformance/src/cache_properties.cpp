@@ -24,6 +24,12 @@ std::string goes_back(const CacheTraits& traits) {
   return some ? "" : "does not truncate";
 }
 
+std::string stores_what_it_is_given(const CacheTraits& traits) {
+  return traits.exact || traits.window > 0
+             ? ""
+             : "is approximate: inspect may decode entries, which then have no place of their own";
+}
+
 std::string is_bounded(const CacheTraits& traits) {
   return traits.bounded ? "" : "is not bounded: storage may grow with the text";
 }
@@ -55,8 +61,9 @@ constexpr CacheProperty kProperties[] = {
      sliced_sources_give_the_same_bits, always},
     {"TwoInstancesDoNotKnowEachOther", "Two caches used in turn keep to themselves.",
      two_instances_do_not_know_each_other, always},
-    {"AddressesAre64Bit", "Entries beyond 2^31 elements from the start of storage are found again.",
-     addresses_are_64_bit, always},
+    {"AddressesAre64Bit",
+     "Heads of an entry are found again where as much is reserved that they lie 2^31 elements apart.",
+     addresses_are_64_bit, always, true},
 
     {"ForkedRowsDivergeIndependently", "A forked row and its source are two independent rows.",
      forked_rows_diverge_independently, forks},
@@ -141,8 +148,8 @@ constexpr CacheProperty kProperties[] = {
      "fragmentation is the share of allocated bytes that hold no entry.",
      fragmentation_is_the_share_of_empty_bytes, always},
     {"MovedBytesAreCounted",
-     "bytes_moved counts at least the entries that an operation put somewhere else.",
-     moved_bytes_are_counted, always},
+     "bytes_moved counts the entries that an operation put somewhere else, and little more.",
+     moved_bytes_are_counted, stores_what_it_is_given},
     {"TheEstimateEqualsTheArena",
      "The estimate equals the arena's live and peak bytes of every kind.",
      the_estimate_equals_the_arena, always},

@@ -97,7 +97,8 @@ void a_refused_step_changes_nothing_wherever_memory_ends(const Registry& registr
       }
       const auto reserved = [&] { return harness.arena().usage().reserved(); };
       const int64_t before = reserved();
-      const auto begin = [&] { harness.begin(wanted); };
+      const std::vector<Feed> first = harness.first_part(wanted);
+      const auto begin = [&] { harness.begin(first); };
       if (!fails_at(harness, k, begin)) {
         harness.abort();
         harness.verify();
@@ -127,7 +128,7 @@ void an_append_without_memory_can_be_aborted_and_retried(const Registry& registr
     CacheHarness harness(registry, chosen);
     fill(harness);
     if (harness.traits().forks) harness.fork(0, 2);
-    harness.begin(wanted);
+    harness.begin(harness.first_part(wanted));
     const bool failed = fails_at(harness, k, [&] {
       for (int layer = 0; layer < chosen.shape.layers; ++layer) harness.append(layer);
     });
@@ -162,7 +163,7 @@ void an_abort_in_any_phase_restores_everything(const Registry& registry,
     fill(harness);
     if (harness.traits().forks) harness.fork(0, 2);
     const std::vector<Feed> feeds = {{0, 6}, {2, 1}, {1, 0}, {3, 2}};
-    harness.begin(feeds);
+    harness.begin(harness.first_part(feeds));
     for (int done = 0; done < phase; ++done) {
       done % 2 == 0 ? harness.append(done / 2) : harness.attend(done / 2);
     }
@@ -179,7 +180,7 @@ void an_abort_in_any_phase_restores_everything(const Registry& registry,
 void an_aborted_first_step_leaves_an_empty_cache(const Registry& registry,
                                                  const CacheCase& chosen) {
   CacheHarness harness(registry, chosen);
-  harness.begin({{0, 9}, {1, 5}});
+  harness.begin(harness.first_part({{0, 9}, {1, 5}}));
   harness.append(0);
   harness.abort();
   harness.verify();
@@ -193,14 +194,14 @@ void nothing_is_lost_over_a_hundred_refusals(const Registry& registry, const Cac
   fresh.step(all);
   const bool forks = used.traits().forks;
   for (int i = 0; i < 100; ++i) {
-    used.begin({{0, 1 + i % 9}, {2, i % 5}});
+    used.begin(used.first_part({{0, 1 + i % 9}, {2, i % 5}}));
     if (i % 3 > 0) used.append(0);
     if (i % 3 > 1) used.append(1);
     used.abort();
     require_throws<UserError>([&] { used.begin({{1, 2}, {0, used.room(0) + 1}}); },
                               "a step past the longest text");
     fails_at(used, 1 + i % 4, [&] {
-      used.begin({{1, 4}, {3, 9}});
+      used.begin(used.first_part({{1, 4}, {3, 9}}));
       used.abort();
     });
     if (used.room(3) < 2) used.reset(3);

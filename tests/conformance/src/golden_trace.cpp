@@ -40,16 +40,6 @@ CacheShape scenario_shape() {
   return shape;
 }
 
-const char* name_of(Truncation truncation) {
-  switch (truncation) {
-    case Truncation::refused: return "refused";
-    case Truncation::resident: return "resident";
-    case Truncation::approximate: return "approximate";
-    case Truncation::exact: return "exact";
-  }
-  return "?";
-}
-
 class TracedCache {
  public:
   TracedCache(const Registry& registry, const std::string& spec)
@@ -58,7 +48,7 @@ class TracedCache {
         texts_(static_cast<size_t>(shape_.rows), 0) {
     const CacheTraits& traits = cache_->traits();
     lines_ << "[" << spec << "]\ntraits: exact " << traits.exact << ", truncation "
-           << name_of(traits.truncation) << ", forks " << traits.forks << ", bounded "
+           << truncation_name(traits.truncation) << ", forks " << traits.forks << ", bounded "
            << traits.bounded << ", window " << traits.window << ", sinks " << traits.sinks
            << ", keys_before_position " << traits.keys_before_position << ", keeps_nothing "
            << traits.keeps_nothing << "\n";

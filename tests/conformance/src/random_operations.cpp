@@ -64,9 +64,14 @@ class OperationDriver {
   // Whether the options leave room for rows of these lengths: a pool may be smaller than all rows.
   bool options_leave_room(const std::vector<int64_t>& wanted) const {
     StepSequence sequence;
-    auto& items = sequence.steps.emplace_back();
-    for (size_t row = 0; row < wanted.size(); ++row) {
-      items.push_back({static_cast<int>(row), wanted[row]});
+    const int64_t longest = *std::max_element(wanted.begin(), wanted.end());
+    const int64_t step = harness_.shape().max_step_tokens;
+    for (int64_t end = std::min(step, longest);; end = std::min(end + step, longest)) {
+      auto& items = sequence.steps.emplace_back();
+      for (size_t row = 0; row < wanted.size(); ++row) {
+        items.push_back({static_cast<int>(row), std::min(wanted[row], end)});
+      }
+      if (end == longest) break;
     }
     try {
       registry_.estimate_cache(parse_component_spec(harness_.chosen().spec), harness_.shape(),
@@ -322,21 +327,14 @@ uint64_t seed_of_case(uint64_t seed, const std::string& name) {
   return seed;
 }
 
-// This program where it is the one that reads replay files.
-std::string replaying_program() {
-  const std::string name = "kvlab_conformance_tests";
-  std::error_code failed;
-  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", failed);
-  return !failed && self.filename() == name ? self.string() : name;
-}
-
 std::string quoted(const std::string& word) {
   const bool plain = word.find_first_of(" '\"\\$`;&|<>()*?[]#~") == std::string::npos;
   return plain ? word : "'" + word + "'";
 }
 
-std::string replay_command(const Registry& registry, const std::string& file) {
-  std::string command = quoted(replaying_program());
+std::string replay_command(const Registry& registry, const std::string& program,
+                           const std::string& file) {
+  std::string command = quoted(program);
   for (const LoadedPlugin& plugin : registry.plugins()) {
     command += " --plugin " + quoted(plugin.file);
   }
@@ -344,8 +342,8 @@ std::string replay_command(const Registry& registry, const std::string& file) {
 }
 
 // Writes the replay file and says so, or why it could not be written and what would be in it.
-std::string keep_replay(const Registry& registry, const Replay& replay,
-                        const std::string& folder) {
+std::string keep_replay(const Registry& registry, const Replay& replay, const std::string& folder,
+                        const std::string& program) {
   const std::filesystem::path file =
       std::filesystem::absolute(folder) /
       (replay.chosen.name + "-" + std::to_string(replay.seed) + ".replay");
@@ -358,7 +356,7 @@ std::string keep_replay(const Registry& registry, const Replay& replay,
     return "it could not be written to " + file.string() + "; save this:\n" + write_replay(replay);
   }
   return "written to " + file.string() + "\nrun it again: " +
-         replay_command(registry, file.string());
+         replay_command(registry, program, file.string());
 }
 
 }  // namespace
@@ -410,7 +408,8 @@ OperationRun run_operations(const Registry& registry, const CacheCase& chosen,
 std::optional<std::string> check_random_operations(const Registry& registry,
                                                    const CacheCase& chosen, uint64_t seed,
                                                    int64_t count,
-                                                   const std::string& replay_folder) {
+                                                   const std::string& replay_folder,
+                                                   const std::string& replaying_program) {
   const CacheTraits traits = traits_of(registry, chosen);
   for (int64_t done = 0; done < count; done += kOperationsOfASequence) {
     const uint64_t own_seed =
@@ -426,7 +425,7 @@ std::optional<std::string> check_random_operations(const Registry& registry,
     return detail::concat(*run.failure, "\nof sequence seed ", own_seed, " after ", done,
                           " operations of seed ", seed, "; shrunk to ",
                           replay.operations.size(), ", which fails with\n", replay.failure, "\n",
-                          keep_replay(registry, replay, replay_folder));
+                          keep_replay(registry, replay, replay_folder, replaying_program));
   }
   return std::nullopt;
 }

@@ -6,7 +6,9 @@
 #include <exception>
 #include <functional>
 #include <iostream>
+#include <sstream>
 #include <string_view>
+#include <tuple>
 #include <utility>
 
 #include "kvlab/conformance/attention_properties.h"
@@ -56,11 +58,17 @@ class Plan {
     ++registered_.tests;
   }
 
-  // Once per plugin and reason, however many cases leave it out.
-  void leave_out(const std::string& plugin, const std::string& test, const std::string& reason) {
-    const LeftOut row{plugin, test, reason};
-    auto& rows = registered_.left_out;
-    if (std::find(rows.begin(), rows.end(), row) == rows.end()) rows.push_back(row);
+  // One row per plugin and reason, with the number of cases.
+  void leave_out(const std::string& suite, const std::string& plugin, const std::string& test,
+                 const std::string& reason) {
+    for (LeftOut& row : registered_.left_out) {
+      if (std::tie(row.suite, row.plugin, row.test, row.reason) ==
+          std::tie(suite, plugin, test, reason)) {
+        ++row.cases;
+        return;
+      }
+    }
+    registered_.left_out.push_back({suite, plugin, test, reason, 1});
   }
 
   void refuse(const std::string& name) { registered_.refused.push_back(name); }
@@ -107,7 +115,7 @@ void add_properties(Plan& to, const std::string& suite, const Registry& registry
         info.name + (colon == std::string::npos ? "" : option_label(text.substr(colon + 1)));
     for (const Property& property : properties) {
       if (const std::string reason = property.not_promised(promised); !reason.empty()) {
-        to.leave_out(info.name, property.name, reason);
+        to.leave_out(suite, info.name, property.name, reason);
         continue;
       }
       to.add(suite, name + "/" + property.name,
@@ -138,21 +146,31 @@ void check_refusal(const Registry& registry, const CacheCase& refused) {
   require_equal(arena.allocations(), 0, refused.name, ": allocations of a refused cache");
 }
 
-// Operations for each case: the options' share, and some for further dtypes and heads.
+bool has_long_run(const CacheCase& chosen) {
+  return chosen.first_of_options || has_short_steps(chosen);
+}
+
+// Operations for each case. An option set's share is spread over its first case and those with short
+// steps, which are the most where there are any; some more for further dtypes and heads.
 void add_random_operations(Plan& to, const Registry& registry, const CacheCases& cases,
                            const SuiteOptions& options) {
+  const auto count_of = [&](const auto& which) {
+    return std::count_if(cases.cases.begin(), cases.cases.end(), which);
+  };
   for (const CacheCase& chosen : cases.cases) {
-    const auto sets = std::count_if(
-        cases.cases.begin(), cases.cases.end(), [&](const CacheCase& other) {
-          return other.plugin == chosen.plugin && other.first_of_options;
-        });
-    const int64_t share = (options.random_operations + sets - 1) / sets;
-    const int64_t count =
-        chosen.first_of_options ? share : std::min(share, kOperationsOfFurtherCases);
+    const int64_t sets = count_of([&](const CacheCase& other) {
+      return other.plugin == chosen.plugin && other.first_of_options;
+    });
+    const int64_t long_runs = sets * count_of([&](const CacheCase& other) {
+      return other.spec == chosen.spec && has_long_run(other);
+    });
+    const int64_t share = (options.random_operations + long_runs - 1) / long_runs;
+    const int64_t count = has_long_run(chosen) ? share : std::min(share, kOperationsOfFurtherCases);
     to.add(kCaches, chosen.name + "/RandomOperations",
-           [&registry, chosen, count, seed = options.seed, folder = options.replay_folder] {
+           [&registry, chosen, count, options] {
              const auto failure =
-                 check_random_operations(registry, chosen, seed, count, folder);
+                 check_random_operations(registry, chosen, options.seed, count,
+                                         options.replay_folder, options.replaying_program);
              require(!failure.has_value(), failure.value_or(""));
            });
   }
@@ -163,8 +181,9 @@ void plan_caches(Plan& to, const Registry& registry, const SuiteOptions& options
   for (const CacheCase& chosen : cases.cases) {
     const CacheTraits traits = traits_of(registry, chosen);
     for (const CacheProperty& property : cache_properties()) {
+      if (property.once_per_options && !chosen.first_of_options) continue;
       if (const std::string reason = property.not_promised(traits); !reason.empty()) {
-        to.leave_out(chosen.plugin, property.name, reason);
+        to.leave_out(kCaches, chosen.plugin, property.name, reason);
         continue;
       }
       to.add(kCaches, chosen.name + "/" + property.name,
@@ -199,17 +218,13 @@ void plan_attentions(Plan& to, const Registry& registry, const SuiteOptions& opt
 }
 
 void plan_positions(Plan& to, const Registry& registry, const SuiteOptions& options) {
-  // Even head dimension: a rotation needs pairs.
-  PositionShape shape;
-  shape.d_model = 60;
-  shape.n_heads = 6;
-  shape.head_dim = 10;
-  shape.context = 64;
   for (const PositionEntry& entry : registry.positions()) {
     if (!is_wanted(options, entry.info.name)) continue;
     add_properties(
         to, "PositionConformance", registry, entry.info, position_properties(),
-        [&](const ComponentSpec& spec) { return registry.position_traits(spec, shape); });
+        [&](const ComponentSpec& spec) {
+          return registry.position_traits(spec, tested_position_shape());
+        });
   }
 }
 
@@ -248,6 +263,28 @@ Registered register_conformance(const Registry& registry, const SuiteOptions& op
 
 Registered survey_conformance(const Registry& registry, const SuiteOptions& options) {
   return plan_all(registry, options).registered();
+}
+
+std::string left_out_text(const Registry& registry, const std::string& suite,
+                          const std::string& plugin) {
+  SuiteOptions options;
+  options.plugins = {plugin};
+  Registered registered = survey_conformance(registry, options);
+  std::vector<std::string> lines;
+  for (const LeftOut& row : registered.left_out) {
+    if (row.suite != suite) continue;
+    std::ostringstream line;
+    line << row.test << ": " << row.reason << " (" << row.cases
+         << (row.cases == 1 ? " case)\n" : " cases)\n");
+    lines.push_back(line.str());
+  }
+  std::sort(lines.begin(), lines.end());
+  std::string text;
+  for (const std::string& line : lines) text += line;
+  if (suite != kCaches) return text;
+  std::sort(registered.refused.begin(), registered.refused.end());
+  for (const std::string& name : registered.refused) text += "refused: " + name + "\n";
+  return text;
 }
 
 int run_tests(int argc, char** argv) {

@@ -35,11 +35,16 @@ struct CacheCases {
 /// example it names, times {f32, bf16} times 6, 3, 2 and 1 KV heads of 6 query heads: 2 layers, 4
 /// rows, D = 7 (10 where keys are kept before position, since a rotation needs pairs; 5 for values
 /// where G is odd), texts of 23 tokens. Once more per option set with a model that has a sliding
-/// window of 4 tokens: "..._f32_G3_W4".
+/// window of 4 tokens: "..._f32_G3_W4". Where the traits narrow the mask or bound the storage, three
+/// more that declare steps of at most 3 tokens, "..._f32_G3_W4_C3": only there do texts outgrow
+/// storage that follows the longest step.
 CacheCases cache_cases(const Registry& registry, const std::vector<std::string>& plugins = {});
 
 /// "block_size=5,x=y" -> "_block_size_5_x_y": for names of tests.
 std::string option_label(const std::string& options);
+
+/// Whether the case declares steps that are shorter than its texts.
+bool has_short_steps(const CacheCase& chosen);
 
 /// What the cache of a case promises.
 CacheTraits traits_of(const Registry& registry, const CacheCase& chosen);

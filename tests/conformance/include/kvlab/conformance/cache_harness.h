@@ -34,8 +34,16 @@ class CacheHarness {
   /// Storage is poisoned with NaN.
   CacheHarness(const Registry& registry, const CacheCase& chosen, uint64_t seed = 1);
 
-  /// A whole step with new tokens: attention of every layer is compared, then `verify`.
+  /// Steps with new tokens: attention of every layer is compared, then `verify`. One step, or as
+  /// many as `parts` gives.
   void step(const std::vector<Feed>& feeds);
+
+  /// The feeds as steps of at most `max_step_tokens` per row. One that keeps nothing gets them whole.
+  std::vector<std::vector<Feed>> parts(const std::vector<Feed>& feeds) const;
+
+  /// The first of `parts`.
+  std::vector<Feed> first_part(const std::vector<Feed>& feeds) const { return parts(feeds).front(); }
+
 
   // The same in phases. `begin` throws what the cache throws, and the oracle is then as before.
   void begin(const std::vector<Feed>& feeds);

@@ -17,6 +17,8 @@ struct CacheProperty {
   /// Empty where the traits promise the property, else the reason why it does not apply: "does not
   /// fork".
   std::string (*not_promised)(const CacheTraits& traits);
+  /// It chooses its own shape: further cases of an option set would be the same test again.
+  bool once_per_options = false;
 };
 
 std::span<const CacheProperty> cache_properties();

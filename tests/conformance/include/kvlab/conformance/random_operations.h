@@ -88,10 +88,12 @@ Replay read_replay(const std::string& text);
 
 /// `count` operations in sequences of some thousand, each with a seed of its own derived from `seed`.
 /// The first failure is shrunk and written to `replay_folder`; the result says what failed, the
-/// seed, the file and the command that runs it again.
+/// seed, the file and the command of `replaying_program` that runs it again.
 std::optional<std::string> check_random_operations(const Registry& registry,
                                                    const CacheCase& chosen, uint64_t seed,
                                                    int64_t count,
-                                                   const std::string& replay_folder);
+                                                   const std::string& replay_folder,
+                                                   const std::string& replaying_program =
+                                                       "kvlab_conformance_tests");
 
 }  // namespace kvlab::conformance

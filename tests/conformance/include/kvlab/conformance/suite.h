@@ -14,13 +14,15 @@ struct SuiteOptions {
   int64_t random_operations = 10'000;      ///< per cache, spread over its option sets
   uint64_t seed = 20260;
   std::string replay_folder = ".";         ///< where failing sequences are written
+  /// Program that takes --replay FILE, for the command in a failure's text.
+  std::string replaying_program = "kvlab_conformance_tests";
 };
 
 /// A property that was left out because the traits do not promise it; one per plugin and reason.
 struct LeftOut {
+  std::string suite;  ///< "CacheConformance", "AttentionConformance" or "PositionConformance"
   std::string plugin, test, reason;
-
-  bool operator==(const LeftOut&) const = default;
+  int64_t cases = 0;  ///< for which it was left out
 };
 
 /// What was registered. Tests assert it, so that nothing is left out unseen.
@@ -43,6 +45,14 @@ Registered register_conformance(const Registry& registry, const SuiteOptions& op
 
 /// What `register_conformance` would register. May be called at any time.
 Registered survey_conformance(const Registry& registry, const SuiteOptions& options = {});
+
+/// Name of the file beside a plugin's source that lists what is left out of its tests.
+inline constexpr const char* kLeftOutFile = "left_out.txt";
+
+/// What `suite` leaves out of the tests of one plugin, as the lines of that file: "Property: reason
+/// (N cases)", then "refused: case" for option sets that a shape refuses. Empty: nothing.
+std::string left_out_text(const Registry& registry, const std::string& suite,
+                          const std::string& plugin);
 
 /// Runs all tests. Fails (3) where none ran or not all that were to, (2) for an argument that nobody
 /// knows: GoogleTest 1.12 answers an unknown --gtest_ flag with help and success.
