@@ -24,7 +24,9 @@ double number_from(const Json& json) {
   const auto text = json.get<std::string>();
   if (text == "nan") return std::numeric_limits<double>::quiet_NaN();
   const double infinite = std::numeric_limits<double>::infinity();
-  return text == "-inf" ? -infinite : infinite;
+  if (text == "inf") return infinite;
+  if (text == "-inf") return -infinite;
+  throw UserError("[generation_benchmark.gate] '" + text + "' is no number");
 }
 
 OrderedJson usage_json(const MemoryUsage& usage) {

@@ -113,31 +113,6 @@ bool has_children() {
   return ::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
 }
 
-// Processes whose command line holds `text`, but for this one.
-std::vector<pid_t> processes_with(const std::string& text) {
-  std::vector<pid_t> found;
-  std::error_code ignored;
-  for (const auto& entry : std::filesystem::directory_iterator("/proc", ignored)) {
-    const std::string name = entry.path().filename().string();
-    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
-    const auto process = static_cast<pid_t>(std::stol(name));
-    if (process == ::getpid()) continue;
-    if (read_whole(entry.path().string() + "/cmdline").find(text) != std::string::npos) {
-      found.push_back(process);
-    }
-  }
-  return found;
-}
-
-bool all_gone(const std::string& text, double seconds) {
-  const auto until = ChildProcess::Clock::now() + std::chrono::duration<double>(seconds);
-  while (!processes_with(text).empty()) {
-    if (ChildProcess::Clock::now() >= until) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
-  return true;
-}
-
 struct Deed {
   const char* name;
   int at_step;
@@ -298,6 +273,34 @@ TEST(Isolation, AControlThatCrashesStillLeavesAReport) {
 }
 
 TEST(Isolation, AnArmThatCannotBeLoadedFailsAlone) {
+  const TemporaryFolder folder;
+  IsolatedText text;  // the hostile library refuses to be loaded for an arm of this name
+  text.arms = "{name: none, cache: none}, {name: unloadable, cache: none}, "
+              "{name: preallocated, cache: preallocated}";
+  const FinishedRun finished = run(folder, text);
+  EXPECT_EQ(finished.code, 1) << finished.log;
+  const std::string failure = failure_of(finished, "unloadable");
+  EXPECT_TRUE(failure.starts_with("loading: threw: ")) << failure;
+  EXPECT_NE(failure.find("not for this arm"), std::string::npos) << failure;
+  EXPECT_FALSE(has_speed(finished, "unloadable"));
+  EXPECT_TRUE(has_speed(finished, "none") && has_speed(finished, "preallocated")) << finished.log;
+  EXPECT_FALSE(has_children());
+}
+
+TEST(Isolation, AParentThatIgnoresTheEndOfChildrenChangesNothing) {
+  const TemporaryFolder folder;
+  const std::string config = folder.write("ignored.yaml", IsolatedText().yaml());
+  const std::string script = "trap '' CHLD; exec '" + kProgram + "' run '" + config + "' --runs '" +
+                             folder.file("runs") + "'";
+  const auto start = ChildProcess::Clock::now();
+  const ProgramResult result = run_program({"/bin/sh", "-c", script});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_LT(ChildProcess::Clock::now() - start, std::chrono::seconds(20))
+      << "each arm's end was waited for in vain";
+  EXPECT_EQ(result.err.find("0.0 s of processor time"), std::string::npos) << result.err;
+}
+
+TEST(Isolation, AControlThatCannotBeLoadedIsNamedWithItsReason) {
   // The library is there for the run itself and gone when the arms' processes load it.
   const TemporaryFolder folder;
   const std::string library = folder.file("hostile.so");
@@ -328,6 +331,18 @@ TEST(Isolation, AStandardExceptionIsContainedWithoutAProcessToo) {
     EXPECT_TRUE(has_speed(finished, "preallocated"));
     EXPECT_NE(failure_of(finished, "hostile"), "");
   }
+}
+
+TEST(Isolation, AnExitInASharedProcessIsNoSuccess) {
+  const TemporaryFolder folder;
+  IsolatedText text;
+  text.isolation = "none";
+  text.arms += ", " + hostile_arm("exit_0", 1);
+  const ProgramResult ended = run_program(
+      {kProgram, "run", folder.write("exit.yaml", text.yaml()), "--runs", folder.file("runs")});
+  EXPECT_EQ(ended.exit_code, 1);
+  EXPECT_NE(ended.err.find("something called exit() while the experiment ran"), std::string::npos)
+      << ended.err;
 }
 
 // A run of the command line that takes long enough to be disturbed, with its arms at work.
@@ -440,6 +455,11 @@ TEST(Isolation, SamplesAndVerdictsSurviveTheWayThroughJson) {
   EXPECT_EQ(experiments::gate_json(back), experiments::gate_json(gate));
   EXPECT_EQ(back.checks, gate.checks);
   EXPECT_EQ(back.distance.largest_logit, 0.1);
+  for (const char* word : {"infinity", "NaN", "", "0.1"}) {
+    json wrong = verdict;
+    wrong["distance"]["mean_kl"] = word;
+    EXPECT_THROW(experiments::gate_from_json(wrong, "arm"), UserError) << word;
+  }
 }
 
 TEST(Isolation, AnAnswerThatCannotBeASampleIsRefused) {

@@ -3,10 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "tests/fixtures/plugin_project.h"
 #include "tests/fixtures/run_program.h"
 #include "tests/fixtures/tiny_model.h"
 
@@ -22,21 +24,16 @@ using Words = std::vector<std::string>;
 
 const std::string kProject = KVLAB_SOURCE_DIR "/tests/out_of_tree";
 const std::string kBinary = KVLAB_BINARY_DIR "/bin/kvlab";
-const std::string kGood = KVLAB_BINARY_DIR "/lib/bad_plugins/good.so";
+
+std::string bad_plugin(const std::string& name) {
+  return KVLAB_BINARY_DIR "/lib/bad_plugins/" + name + ".so";
+}
+
+const std::string kGood = bad_plugin("good");
 
 std::string read_file(const fs::path& path) {
   std::ifstream stream(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(stream), {}};
-}
-
-// A value of the cache of this build: its CMake and its compiler.
-std::string cmake_value(const std::string& name) {
-  std::ifstream cache(KVLAB_BINARY_DIR "/CMakeCache.txt");
-  for (std::string line; std::getline(cache, line);) {
-    if (line.starts_with(name + ":")) return line.substr(line.find('=') + 1);
-  }
-  ADD_FAILURE() << "CMakeCache.txt has no " << name;
-  return "";
 }
 
 // The program's `words` must succeed.
@@ -51,14 +48,8 @@ void copy_project(const std::string& folder) {
   fs::copy(kProject, folder, fs::copy_options::recursive);
 }
 
-// Builds the copy of the project in `folder` against the package in `package`. Returns the library.
-std::string build_project(const std::string& folder, const std::string& package) {
-  const std::string cmake = cmake_value("CMAKE_COMMAND");
-  run_well({cmake, "-S", folder, "-B", folder + "/build", "-G", "Ninja", "-Dkvlab_DIR=" + package,
-            "-DCMAKE_CXX_COMPILER=" + cmake_value("CMAKE_CXX_COMPILER")});
-  run_well({cmake, "--build", folder + "/build"});
-  return folder + "/build/interleaved.so";
-}
+// Where building the copy of the project in `folder` leaves the library.
+std::string library_of(const std::string& folder) { return folder + "/build/interleaved.so"; }
 
 // The only entry of a folder.
 std::string only_entry(const std::string& folder) {
@@ -94,7 +85,8 @@ class OutOfTree : public testing::Test {
   static void SetUpTestSuite() {
     folder_ = new TemporaryFolder;
     copy_project(folder_->file("project"));
-    library_ = build_project(folder_->file("project"), KVLAB_BINARY_DIR);
+    library_ = library_of(folder_->file("project"));
+    build_plugin_project(folder_->file("project"));
   }
   static void TearDownTestSuite() {
     delete folder_;
@@ -204,8 +196,9 @@ TEST_F(OutOfTree, ACrashInATestIsReportedWithSignalAndTest) {
   ASSERT_THAT(source, HasSubstr(call));
   source.insert(source.find(call), "      if (slice.first_position > 3) __builtin_trap();\n");
   std::ofstream(project + "/interleaved_cache.cpp", std::ios::binary) << source;
+  build_plugin_project(project);
   const ProgramResult result =
-      run_program({kBinary, "plugin", "check", build_project(project, KVLAB_BINARY_DIR)}, 400);
+      run_program({kBinary, "plugin", "check", library_of(project)}, 400);
   EXPECT_EQ(result.exit_code, 1) << result.out << result.err;
   EXPECT_THAT(result.err,
               HasSubstr("in CacheConformance.interleaved_f32_G6/TokenByTokenGivesTheSameAnswer"));
@@ -219,7 +212,8 @@ TEST_F(OutOfTree, AnInstalledPrefixThatWasMovedBuildsAndRunsIt) {
   fs::rename(place.file("first"), place.file("moved"));
   const std::string prefix = place.file("moved");
   copy_project(place.file("project"));
-  const std::string library = build_project(place.file("project"), prefix + "/lib/cmake/kvlab");
+  const std::string library = library_of(place.file("project"));
+  build_plugin_project(place.file("project"), prefix + "/lib/cmake/kvlab");
   const std::string kvlab = prefix + "/bin/kvlab";
   // The library that the program finds is the installed one.
   EXPECT_THAT(run_well({"/usr/bin/env", "ldd", kvlab}).out,
@@ -232,7 +226,7 @@ TEST_F(OutOfTree, AnInstalledPrefixThatWasMovedBuildsAndRunsIt) {
 
 TEST(PluginCommand, ALibraryThatIsRefusedOrMissingHasItsExitCode) {
   const ProgramResult refused =
-      run_program({kBinary, "plugin", "check", KVLAB_BINARY_DIR "/lib/bad_plugins/no_symbol.so"});
+      run_program({kBinary, "plugin", "check", bad_plugin("no_symbol")});
   EXPECT_EQ(refused.exit_code, 2);
   EXPECT_THAT(refused.err, HasSubstr("no_symbol.so: it has no symbol kvlab_plugin"));
   const ProgramResult missing = run_program({kBinary, "plugin", "check", "/nowhere/gone.so"});
@@ -244,16 +238,63 @@ TEST(PluginCommand, ALibraryThatIsRefusedOrMissingHasItsExitCode) {
 }
 
 TEST(PluginCommand, ALibraryThatCrashesWhileItIsLoadedIsReported) {
+  for (const std::string name : {"aborts", "throwing_initialiser"}) {
+    const ProgramResult result = run_program({kBinary, "plugin", "check", bad_plugin(name)});
+    EXPECT_EQ(result.exit_code, 1);
+    EXPECT_THAT(result.err, HasSubstr("[command_line.plugin] loading "));
+    EXPECT_THAT(result.err, HasSubstr(name + ".so ended with signal 6 (aborted)"));
+  }
+}
+
+TEST(PluginCommand, ALibraryOfExperimentKindsAloneHasNothingToCheck) {
+  const ProgramResult result = run_program({kBinary, "plugin", "check", bad_plugin("experiment")});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("    experiment fixture_experiment  A fixture.\n"));
+  EXPECT_THAT(result.out, testing::EndsWith("  there is nothing to check: no cache, attention or "
+                                            "position\n"));
+}
+
+TEST(PluginCommand, ACheckThatTakesTooLongIsStopped) {
   const ProgramResult result =
-      run_program({kBinary, "plugin", "check", KVLAB_BINARY_DIR "/lib/bad_plugins/aborts.so"});
-  EXPECT_EQ(result.exit_code, 1);
+      run_program({kBinary, "plugin", "check", bad_plugin("hangs"), "--seconds", "1"}, 60);
+  EXPECT_EQ(result.exit_code, 1) << result.err;
   EXPECT_THAT(result.err, HasSubstr("[command_line.plugin] loading "));
+  EXPECT_THAT(result.err, HasSubstr("hangs.so was stopped: the check took longer than 1 s; "
+                                    "--seconds gives it more"));
+}
+
+TEST(PluginCommand, CtrlCStopsWhatACheckStarted) {
+  const TemporaryFolder folder;
+  const std::string library = folder.file("hangs.so");
+  fs::copy_file(bad_plugin("hangs"), library);
+  RunningProgram check({kBinary, "plugin", "check", library});
+  ASSERT_TRUE(check.wait_for_message("hanging", 60));
+  EXPECT_EQ(processes_with(library).size(), 2u) << "the check, and the program that loads";
+  check.signal(SIGINT);
+  const ProgramResult result = check.finish(60);
+  EXPECT_EQ(result.exit_code, 130);
+  EXPECT_THAT(result.err, HasSubstr("interrupted"));
+  EXPECT_TRUE(all_gone(library, 0)) << "gone before the check ended";
+}
+
+// It holds the pipe through which the check reads.
+TEST(PluginCommand, AProgramThatALibraryLeavesBehindIsNotWaitedFor) {
+  const ProgramResult result =
+      run_program({kBinary, "plugin", "check", bad_plugin("leaves_daemon")}, 15);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("nothing to check"));
+}
+
+TEST(PluginCommand, AParentThatIgnoresTheEndOfChildrenChangesNothing) {
+  const std::string script =
+      "trap '' CHLD; exec '" + kBinary + "' plugin check '" + bad_plugin("aborts") + "'";
+  const ProgramResult result = run_program({"/bin/sh", "-c", script});
+  EXPECT_EQ(result.exit_code, 1);
   EXPECT_THAT(result.err, HasSubstr("aborts.so ended with signal 6 (aborted)"));
 }
 
 TEST(PluginCommand, TheDoctorNamesTheLibrariesOfTheSearchPath) {
-  const std::string path = "KVLAB_PLUGIN_PATH=" + kGood + ":" KVLAB_BINARY_DIR
-                           "/lib/bad_plugins/no_symbol.so";
+  const std::string path = "KVLAB_PLUGIN_PATH=" + kGood + ":" + bad_plugin("no_symbol");
   const ProgramResult result = run_program({"/usr/bin/env", path, kBinary, "doctor"});
   EXPECT_EQ(result.exit_code, 1);
   EXPECT_THAT(result.out, HasSubstr("[ok] plugin library: fixture 1.2.3, "));

@@ -278,6 +278,12 @@ TEST_F(PluginLoading, WhateverRegisteringThrowsBecomesARefusal) {
             "that is no std::exception");
 }
 
+TEST_F(PluginLoading, WhatTheExportedFunctionThrowsBecomesARefusal) {
+  EXPECT_EQ(refusal_of(bad_plugin("throwing_symbol")),
+            "[runtime.plugin.load] FILE: kvlab_plugin failed: no luck today; write it with "
+            "KVLAB_PLUGIN(...)");
+}
+
 TEST_F(PluginLoading, ALibraryThatRegistersNothingIsRefused) {
   EXPECT_EQ(refusal_of(bad_plugin("registers_nothing")),
             "[runtime.plugin.load] FILE: plugin 'fixture' registers nothing; its register function "

@@ -8,29 +8,23 @@
 #include <string>
 #include <vector>
 
+#include "tests/fixtures/model_file_writer.h"
+
 namespace {
 
 using namespace kvlab;
 namespace fs = std::filesystem;
 
 // A program in the place of kvlab that says what a test wants it to say.
-class ArmProcessTest : public testing::Test {
+class ArmProcessTest : public ::testing::Test {
  protected:
-  ArmProcessTest() {
-    folder_ = fs::temp_directory_path() / ("kvlab-arm-" + std::to_string(::getpid()));
-    fs::create_directories(folder_);
-  }
-  ~ArmProcessTest() override {
-    std::error_code ignored;
-    fs::remove_all(folder_, ignored);
-  }
-
   ArmProcessOptions program(const std::string& script) const {
     ArmProcessOptions options;
     options.program = (folder_ / "program").string();
     options.config = "resolved.yaml";
     options.arm = "mine";
     options.log_file = (folder_ / "arms/mine.log").string();
+    options.end_seconds = 0.5;
     std::ofstream(options.program) << "#!/bin/sh\nsay() { echo \"$@\" >&3; }\nhear() { read word "
                                       "number text <&3; }\nsay 'loaded 0 {\"a\": 1}'\n"
                                    << script;
@@ -57,11 +51,13 @@ class ArmProcessTest : public testing::Test {
   std::string answer_failure(const std::string& script, const ArmLimits& limits = {}) const {
     return failure(script, limits, [](ArmProcess& process) { process.ask("{}"); });
   }
+  // Where it has half a second from being told to end to its end.
   std::string end_failure(const std::string& script) const {
     return failure(script, {}, [](ArmProcess& process) { process.finish(); });
   }
 
-  fs::path folder_;
+  const kvlab::testing::TemporaryFolder place_;
+  const fs::path folder_ = place_.path();
 };
 
 TEST_F(ArmProcessTest, AsksAndAnswersInTurnUntilItIsToldToEnd) {
@@ -89,6 +85,28 @@ TEST_F(ArmProcessTest, OneThatEndsWithoutBeingToldHasFailedWhateverItsCode) {
             "was ended by signal 11 (segmentation fault) after its work");
   EXPECT_EQ(answer_failure("hear; exec 3>&-; sleep 300"),
             "closed its line to the run and was stopped");
+}
+
+TEST_F(ArmProcessTest, OneThatDoesNotEndAfterItsWorkIsStoppedAndSaysSo) {
+  const std::string late = "did not end within 0.5 s of finishing its work and was stopped";
+  EXPECT_EQ(end_failure("hear; exec sleep 300"), late) << "before it says that it is done";
+  EXPECT_EQ(end_failure("hear; say done $number; exec sleep 300"), late);
+  EXPECT_EQ(failure("hear; exec sleep 300", {60, {}},
+                    [](ArmProcess& process) { process.finish(); }),
+            late)
+      << "the limit of its work is another";
+  EXPECT_EQ(end_failure("hear; say done $number; kill -KILL $$"),
+            "was ended by signal 9 (killed) after its work")
+      << "not by the run";
+}
+
+TEST_F(ArmProcessTest, OneThatHasFailedCannotBeAskedAgain) {
+  ArmProcess process(program("hear; exit 3"));
+  process.wait_until_loaded();
+  EXPECT_THROW(process.ask("{}"), ArmProcessError);
+  EXPECT_THROW(process.ask("{}"), InternalError);
+  EXPECT_THROW(process.finish(), InternalError);
+  EXPECT_THROW(process.wait_until_loaded(), InternalError);
 }
 
 TEST_F(ArmProcessTest, AnAnswerThatIsNoneIsAFailure) {

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
 namespace {
 
 using namespace kvlab;
@@ -27,6 +29,13 @@ TEST(ByteSize, IsWrittenWithThreeDigits) {
   EXPECT_EQ(format_byte_size(67108864), "67.1 MB");
   EXPECT_EQ(format_byte_size(1500), "1.5 kB");
   EXPECT_EQ(format_byte_size(512), "512 B");
+  EXPECT_EQ(format_byte_size(999), "999 B");
+  EXPECT_EQ(format_byte_size(999499), "999 kB");
+  EXPECT_EQ(format_byte_size(999500), "1 MB");
+  EXPECT_EQ(format_byte_size(999999), "1 MB");
+  EXPECT_EQ(format_byte_size(1000000000000000), "1 PB");
+  EXPECT_EQ(format_byte_size(std::numeric_limits<int64_t>::max()), "9.22 EB");
+  EXPECT_EQ(parse_byte_size("1 PB"), 1000000000000000);
 }
 
 }  // namespace

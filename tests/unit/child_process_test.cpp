@@ -16,30 +16,18 @@
 
 #include "kvlab/core/error.h"
 #include "kvlab/runtime/process.h"
+#include "tests/fixtures/model_file_writer.h"
 
 namespace {
 
 using namespace kvlab;
 using Reading = ChildProcess::Reading;
 
-std::string log_file() {
-  return (std::filesystem::temp_directory_path() /
-          ("kvlab-child-" + std::to_string(::getpid()) + ".log"))
-      .string();
-}
-
 std::vector<std::string> shell(const std::string& script) { return {"/bin/sh", "-c", script}; }
 
 ChildProcess::Clock::time_point after(double seconds) {
   return ChildProcess::Clock::now() + std::chrono::duration_cast<ChildProcess::Clock::duration>(
                                           std::chrono::duration<double>(seconds));
-}
-
-std::string read_log() {
-  std::ifstream file(log_file());
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
 }
 
 size_t open_descriptors() {
@@ -57,7 +45,23 @@ bool has_children() {
   return ::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
 }
 
-TEST(ChildProcess, TalksLineByLineWhateverTheChildPrints) {
+// With a folder for the children's logs.
+class ChildProcessTest : public ::testing::Test {
+ protected:
+  std::string log_file() const { return (folder_.path() / "child.log").string(); }
+
+  std::string read_log() const {
+    std::ifstream file(log_file());
+    std::ostringstream text;
+    text << file.rdbuf();
+    return text.str();
+  }
+
+ private:
+  kvlab::testing::TemporaryFolder folder_;
+};
+
+TEST_F(ChildProcessTest, TalksLineByLineWhateverTheChildPrints) {
   ChildProcess child(
       shell("while read line <&3; do echo noise; echo more >&2; echo \"got $line\" >&3; done"),
       log_file());
@@ -72,7 +76,7 @@ TEST(ChildProcess, TalksLineByLineWhateverTheChildPrints) {
   EXPECT_EQ(read_log(), "noise\nmore\nnoise\nmore\n");
 }
 
-TEST(ChildProcess, KeepsLinesApartThatCameTogether) {
+TEST_F(ChildProcessTest, KeepsLinesApartThatCameTogether) {
   ChildProcess child(shell("printf 'a\\nb\\nc' >&3"), log_file());
   std::string line;
   ASSERT_EQ(child.read_line(line, after(20)), Reading::line);
@@ -82,16 +86,17 @@ TEST(ChildProcess, KeepsLinesApartThatCameTogether) {
   EXPECT_EQ(child.read_line(line, after(20)), Reading::closed) << "a line without an end is none";
 }
 
-TEST(ChildProcess, HasNoOtherDescriptorsThanItsOwn) {
+TEST_F(ChildProcessTest, HasNoOtherDescriptorsThanItsOwn) {
   const int pipe = ::dup(STDERR_FILENO);  // inherited by a child that closes nothing
-  ChildProcess child(shell("ls /proc/$$/fd | tr '\\n' ' ' >&3; echo >&3"), log_file());
+  // Without a pipe or a redirection of `ls`, for which the shell would hold descriptors.
+  ChildProcess child(shell("exec >&3; ls -m /proc/$$/fd; true"), log_file());
   std::string line;
   ASSERT_EQ(child.read_line(line, after(20)), Reading::line);
-  EXPECT_EQ(line, "0 1 2 3 ");
+  EXPECT_EQ(line, "0, 1, 2, 3");
   ::close(pipe);
 }
 
-TEST(ChildProcess, ReportsHowTheChildEnded) {
+TEST_F(ChildProcessTest, ReportsHowTheChildEnded) {
   std::string line;
   ChildProcess left(shell("exit 7"), log_file());
   EXPECT_EQ(left.read_line(line, after(20)), Reading::closed);
@@ -105,7 +110,7 @@ TEST(ChildProcess, ReportsHowTheChildEnded) {
   EXPECT_GT(end.peak_resident_bytes, 0);
 }
 
-TEST(ChildProcess, ADeadlineThatPassesLeavesTheChildToItsEndByForce) {
+TEST_F(ChildProcessTest, ADeadlineThatPassesLeavesTheChildToItsEndByForce) {
   const auto start = ChildProcess::Clock::now();
   ChildProcess child(shell("while true; do :; done"), log_file());
   std::string line;
@@ -116,7 +121,7 @@ TEST(ChildProcess, ADeadlineThatPassesLeavesTheChildToItsEndByForce) {
   EXPECT_LT(ChildProcess::Clock::now() - start, std::chrono::seconds(20));
 }
 
-TEST(ChildProcess, EndsTheWholeGroup) {
+TEST_F(ChildProcessTest, EndsTheWholeGroup) {
   ChildProcess child(shell("sleep 300 & echo $! >&3; exit 0"), log_file());
   std::string line;
   ASSERT_EQ(child.read_line(line, after(20)), Reading::line);
@@ -135,20 +140,20 @@ TEST(ChildProcess, EndsTheWholeGroup) {
   EXPECT_TRUE(state.empty() || state == "Z") << state;
 }
 
-TEST(ChildProcess, ALineWithoutAnEndIsRefusedInTime) {
+TEST_F(ChildProcessTest, ALineWithoutAnEndIsRefusedInTime) {
   ChildProcess child(shell("exec cat /dev/zero >&3"), log_file());
   std::string line;
   EXPECT_EQ(child.read_line(line, after(60)), Reading::too_long);
 }
 
-TEST(ChildProcess, SendingToAChildThatHasGoneIsNoSignalButAnAnswer) {
+TEST_F(ChildProcessTest, SendingToAChildThatHasGoneIsNoSignalButAnAnswer) {
   ChildProcess child(shell("exit 0"), log_file());
   std::string line;
   EXPECT_EQ(child.read_line(line, after(20)), Reading::closed);
   EXPECT_FALSE(child.send("anybody there?"));
 }
 
-TEST(ChildProcess, AnInterruptionEndsTheWaiting) {
+TEST_F(ChildProcessTest, AnInterruptionEndsTheWaiting) {
   ChildProcess child(shell("sleep 300"), log_file());
   request_interrupt();
   std::string line;
@@ -156,7 +161,7 @@ TEST(ChildProcess, AnInterruptionEndsTheWaiting) {
   clear_interrupt();
 }
 
-TEST(ChildProcess, LeavesNeitherDescriptorsNorZombies) {
+TEST_F(ChildProcessTest, LeavesNeitherDescriptorsNorZombies) {
   const size_t before = open_descriptors();
   for (int round = 0; round < 5; ++round) {
     ChildProcess left(shell("exit 0"), log_file());
@@ -172,7 +177,35 @@ TEST(ChildProcess, LeavesNeitherDescriptorsNorZombies) {
   EXPECT_FALSE(has_children());
 }
 
-TEST(ChildProcess, SaysWhatCannotBeStarted) {
+TEST_F(ChildProcessTest, ItsOutputIsTheLineWhereItHasNoLog) {
+  ChildProcess child(shell("ls -m /proc/$$/fd; printf rest; setsid sleep 20 2>&- &"));
+  std::string line;
+  ASSERT_EQ(child.read_line(line, after(20)), Reading::line);
+  EXPECT_EQ(line, "0, 1, 2");
+  EXPECT_EQ(child.read_line(line, after(15)), Reading::closed) << "the sleeper holds the line open";
+  EXPECT_EQ(child.take_rest(), "rest");
+  const ChildEnd end = child.finish(20);
+  EXPECT_EQ(end.exit_code, 0);
+  EXPECT_FALSE(end.stopped);
+}
+
+TEST_F(ChildProcessTest, AnEndThatNobodyCanAskForIsAnErrorAndNoSuccess) {
+  struct Ignored {
+    Ignored() { std::signal(SIGCHLD, SIG_IGN); }
+    ~Ignored() { std::signal(SIGCHLD, SIG_DFL); }
+  } ignored;
+  {
+    ChildProcess child(shell("exit 0"), log_file());
+    EXPECT_THROW(child.finish(20), InternalError);
+  }
+  ChildProcess left(shell("exit 0"), log_file());  // its destructor throws nothing
+  prepare_process();
+  EXPECT_EQ(std::signal(SIGCHLD, SIG_DFL), SIG_DFL);
+  ChildProcess child(shell("exit 3"), log_file());
+  EXPECT_EQ(child.finish(20).exit_code, 3);
+}
+
+TEST_F(ChildProcessTest, SaysWhatCannotBeStarted) {
   try {
     ChildProcess child({"/no/such/program"}, log_file());
     FAIL();
@@ -183,11 +216,11 @@ TEST(ChildProcess, SaysWhatCannotBeStarted) {
   }
 }
 
-TEST(ChildProcess, TheOtherEndIsRefusedToProgramsNobodyStartedSo) {
+TEST_F(ChildProcessTest, TheOtherEndIsRefusedToProgramsNobodyStartedSo) {
   EXPECT_THROW(ParentConnection(1), UserError);
 }
 
-TEST(ChildProcess, LastLinesAreShortAndPrintable) {
+TEST_F(ChildProcessTest, LastLinesAreShortAndPrintable) {
   std::ofstream(log_file(), std::ios::binary)
       << "first\n\nsecond\n"
       << std::string(5000, 'x') << "\nred \x1b[31m\x01 \xff\xfe\nlast";
@@ -198,7 +231,6 @@ TEST(ChildProcess, LastLinesAreShortAndPrintable) {
   EXPECT_EQ(lines[2], "red ?[31m? ??");
   EXPECT_EQ(lines[3], "last");
   EXPECT_TRUE(last_lines("/no/such/file", 4).empty());
-  std::filesystem::remove(log_file());
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "command_plugin.h"
 
+#include <chrono>
 #include <filesystem>
 #include <iomanip>
 #include <iostream>
@@ -9,6 +10,7 @@
 #include "kvlab/core/error.h"
 #include "kvlab/runtime/child_process.h"
 #include "kvlab/runtime/plugin_loader.h"
+#include "kvlab/runtime/process.h"
 #include "started_program.h"
 
 namespace kvlab {
@@ -22,15 +24,23 @@ struct CheckArguments {
   std::vector<std::string> names;
   int64_t operations = 0;
   CLI::Option* operations_option = nullptr;
+  double seconds = 1800;
 };
 
+constexpr const char* kNothingToCheck =
+    "  there is nothing to check: no cache, attention or position";
+
+// Returns how many there are.
 template <typename Entry>
-void print_entries(const std::vector<Entry>& entries, const LoadedPlugin& plugin,
-                   const char* kind) {
+int print_entries(const std::vector<Entry>& entries, const LoadedPlugin& plugin,
+                  const char* kind) {
+  int count = 0;
   for (const Entry& entry : entries) {
     if (entry.origin != plugin.file) continue;
     std::cout << "    " << kind << " " << entry.info.name << "  " << entry.info.summary << "\n";
+    ++count;
   }
+  return count;
 }
 
 int run_show(const std::string& file) {
@@ -42,52 +52,73 @@ int run_show(const std::string& file) {
     std::cout << "    " << std::left << std::setw(18) << field.name << field.found << "\n";
   }
   std::cout << "  registers\n";
-  print_entries(registry.caches(), plugin, "cache");
-  print_entries(registry.attentions(), plugin, "attention");
-  print_entries(registry.positions(), plugin, "position");
+  int checked = print_entries(registry.caches(), plugin, "cache");
+  checked += print_entries(registry.attentions(), plugin, "attention");
+  checked += print_entries(registry.positions(), plugin, "position");
   print_entries(registry.experiments(), plugin, "experiment");
+  if (checked == 0) std::cout << kNothingToCheck << "\n";
   return kExitOk;
 }
 
-// Runs a program and passes on what it prints. `last_line` is where that ended.
-ProgramEnd run_step(const std::vector<std::string>& arguments, std::string& last_line) {
-  return run_started_program(arguments, [&](std::string_view line) {
-    std::cout << line << std::endl;
-    last_line = line;
-  });
-}
+// The programs of one check: one after the other, until the time of all is over.
+class Check {
+ public:
+  explicit Check(const CheckArguments& arguments)
+      : arguments_(arguments),
+        deadline_(Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                                     std::chrono::duration<double>(arguments.seconds))) {}
 
-int report_signal(const std::string& what, int signal) {
-  std::cerr << "kvlab: [command_line.plugin] " << what << " ended with " << describe_signal(signal)
-            << "\n";
-  return kExitFailed;
-}
+  /// Loads the library. In a process of its own: what crashes there shall be reported, too.
+  int show(const std::string& own) {
+    return run({own, "plugin", "show", "--", arguments_.file}, "loading ");
+  }
+  bool nothing_to_check() const { return last_line_ == kNothingToCheck; }
 
-// In a process of its own: what crashes while it is loaded shall be reported, too.
-int run_show_apart(const std::string& own, const std::string& file) {
-  std::string last_line;
-  const ProgramEnd end = run_step({own, "plugin", "show", "--", file}, last_line);
-  return end.signal == 0 ? end.exit_code : report_signal("loading " + file, end.signal);
-}
+  /// The program itself names the test in which it ends early.
+  int test(const std::vector<std::string>& command) {
+    constexpr const char* kWhat = "the conformance tests of ";
+    const int code = run(command, kWhat);
+    if (code == kExitOk && !last_line_.ends_with(" left out")) {
+      return report(kWhat, "ended before their table was there");
+    }
+    return code == kExitOk || code == kExitUsage ? code : kExitFailed;
+  }
 
-// The program itself names the test in which it ends early.
-int run_conformance(const std::vector<std::string>& command, const std::string& file) {
-  std::string last_line;
-  const ProgramEnd end = run_step(command, last_line);
-  if (end.signal != 0) return report_signal("the conformance tests of " + file, end.signal);
-  if (end.exit_code == kExitOk && !last_line.ends_with(" left out")) {
-    std::cerr << "kvlab: [command_line.plugin] the conformance tests of " << file
-              << " ended before their table was there\n";
+ private:
+  using Clock = ChildProcess::Clock;
+
+  // Runs a program and passes on what it prints. `last_line_` is where that ended.
+  int run(const std::vector<std::string>& command, const std::string& what) {
+    last_line_.clear();
+    const ChildEnd end = run_started_program(command, deadline_, [&](std::string_view line) {
+      std::cout << line << std::endl;
+      last_line_ = line;
+    });
+    if (end.stopped) {
+      return report(what, detail::concat("was stopped: the check took longer than ",
+                                         arguments_.seconds, " s; --seconds gives it more"));
+    }
+    if (end.signal != 0) return report(what, "ended with " + describe_signal(end.signal));
+    return end.exit_code;
+  }
+
+  int report(const std::string& what, const std::string& how) const {
+    std::cerr << "kvlab: [command_line.plugin] " << what << arguments_.file << " " << how << "\n";
     return kExitFailed;
   }
-  return end.exit_code == kExitOk || end.exit_code == kExitUsage ? end.exit_code : kExitFailed;
-}
+
+  const CheckArguments& arguments_;
+  Clock::time_point deadline_;
+  std::string last_line_;
+};
 
 int run_check(const CheckArguments& arguments) {
+  handle_interrupts();
   const std::string own = own_program();
   const std::string tests = (fs::path(own).parent_path() / "kvlab_conformance_tests").string();
-  const int shown = run_show_apart(own, arguments.file);
-  if (shown != kExitOk) return shown;
+  Check check(arguments);
+  const int shown = check.show(own);
+  if (shown != kExitOk || check.nothing_to_check()) return shown;
   std::error_code ignored;
   if (!fs::exists(tests, ignored)) {
     throw MissingError(detail::concat("[command_line.plugin] there is no '", tests,
@@ -102,7 +133,7 @@ int run_check(const CheckArguments& arguments) {
   for (const std::string& name : arguments.names) {
     command.insert(command.end(), {"--only", name});
   }
-  return run_conformance(command, arguments.file);
+  return check.test(command);
 }
 
 }  // namespace
@@ -120,8 +151,8 @@ void add_plugin_command(CLI::App& app, Invocation& invocation) {
   CLI::App* check = command->add_subcommand(
       "check", "Show a plugin library, then run the conformance tests on what it registers.");
   check->footer(
-      "Exit codes: 0 all passed, 1 a test failed or crashed, 2 the library is refused, 4 it is\n"
-      "missing. Each part runs in a process of its own.");
+      "Exit codes: 0 all passed, 1 a test failed, crashed or took too long, 2 the library is\n"
+      "refused, 4 it is missing. Each part runs in a process of its own.");
   const auto arguments = std::make_shared<CheckArguments>();
   check->add_option("file", arguments->file, "The .so")->required();
   check->add_option("--only", arguments->names, "Check only this name; may be repeated")
@@ -129,6 +160,9 @@ void add_plugin_command(CLI::App& app, Invocation& invocation) {
   arguments->operations_option =
       check->add_option("--operations", arguments->operations, "Random operations per cache")
           ->check(CLI::PositiveNumber);
+  check->add_option("--seconds", arguments->seconds, "Time for the whole check")
+      ->check(CLI::Range(0.001, 1e6))
+      ->capture_default_str();
   check->callback(
       [arguments, &invocation] { invocation.run = [arguments] { return run_check(*arguments); }; });
 }

@@ -1,7 +1,11 @@
 #include "command_run.h"
 
+#include <unistd.h>
+
+#include <cstdlib>
 #include <iostream>
 #include <memory>
+#include <string_view>
 
 #include "exit_code.h"
 #include "experiment_argument.h"
@@ -20,6 +24,23 @@ struct RunArguments {
   std::string runs = "runs";
 };
 
+// Whether an experiment runs now: a plugin that calls exit() must not look like success.
+bool running = false;
+
+void report_early_exit() {
+  if (!running) return;
+  constexpr std::string_view kText =
+      "\nkvlab: [run] something called exit() while the experiment ran, so it has failed. With "
+      "isolation: process the report names the arm\n";
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kText.data(), kText.size());
+  ::_exit(kExitFailed);
+}
+
+struct RunningMark {
+  RunningMark() { running = true; }
+  ~RunningMark() { running = false; }
+};
+
 int run_run(const RunArguments& arguments, const std::vector<std::string>& argv) {
   Registry registry = open_registry(arguments.plugins);
   LoadedExperiment loaded = open_experiment(arguments.config, arguments.overrides, registry);
@@ -31,6 +52,8 @@ int run_run(const RunArguments& arguments, const std::vector<std::string>& argv)
   options.renderer_python = renderer.renderer_python;
   options.renderer_script = renderer.renderer_script;
   handle_interrupts();
+  std::atexit(report_early_exit);
+  const RunningMark mark;
   return run_experiment(loaded, registry, options, std::cout, std::cerr);
 }
 

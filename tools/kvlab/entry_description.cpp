@@ -32,16 +32,6 @@ const char* name_of(OptionType type) {
   return "?";
 }
 
-const char* name_of(Truncation truncation) {
-  switch (truncation) {
-    case Truncation::refused: return "refused";
-    case Truncation::resident: return "resident";
-    case Truncation::approximate: return "approximate";
-    case Truncation::exact: return "exact";
-  }
-  return "?";
-}
-
 const char* name_of(FeedbackRequest::Kind kind) {
   switch (kind) {
     case FeedbackRequest::Kind::none: return "none";
@@ -72,7 +62,7 @@ Json json_of(const OptionSpec& option) {
 
 Json json_of(const CacheTraits& traits) {
   return {{"exact", traits.exact},
-          {"truncation", name_of(traits.truncation)},
+          {"truncation", truncation_name(traits.truncation)},
           {"forks", traits.forks},
           {"shares_prefixes", traits.shares_prefixes},
           {"bounded", traits.bounded},

@@ -6,6 +6,16 @@
 
 namespace kvlab {
 
+const char* truncation_name(Truncation truncation) {
+  switch (truncation) {
+    case Truncation::refused: return "refused";
+    case Truncation::resident: return "resident";
+    case Truncation::approximate: return "approximate";
+    case Truncation::exact: return "exact";
+  }
+  return "?";
+}
+
 void CacheShape::validate() const {
   KVLAB_CHECK_GE(layers, 1, "[cache.shape] layers");
   KVLAB_CHECK_GE(rows, 1, "[cache.shape] rows");

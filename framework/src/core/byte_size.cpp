@@ -1,5 +1,6 @@
 #include "kvlab/core/byte_size.h"
 
+#include <algorithm>
 #include <cctype>
 #include <charconv>
 #include <cstdio>
@@ -17,7 +18,8 @@ double unit_factor(std::string unit) {
   if (unit.empty() || unit == "b") return 1;
   constexpr std::pair<const char*, double> kUnits[] = {
       {"kb", 1e3},     {"mb", 1e6},        {"gb", 1e9},           {"tb", 1e12},
-      {"kib", 1024.0}, {"mib", 1048576.0}, {"gib", 1073741824.0}, {"tib", 1099511627776.0}};
+      {"kib", 1024.0}, {"mib", 1048576.0}, {"gib", 1073741824.0}, {"tib", 1099511627776.0},
+      {"pb", 1e15}, {"pib", 1099511627776.0 * 1024}, {"eb", 1e18}};
   for (const auto& [name, factor] : kUnits) {
     if (unit == name) return factor;
   }
@@ -40,11 +42,13 @@ std::optional<int64_t> parse_byte_size(std::string_view text) {
 
 std::string format_byte_size(int64_t bytes) {
   constexpr std::pair<const char*, double> kUnits[] = {
-      {"TB", 1e12}, {"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}};
+      {"EB", 1e18}, {"PB", 1e15}, {"TB", 1e12}, {"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}};
   char text[32];
   for (const auto& [name, factor] : kUnits) {
-    if (static_cast<double>(bytes) < factor) continue;
-    std::snprintf(text, sizeof text, "%.3g %s", static_cast<double>(bytes) / factor, name);
+    // From 999.5 of the unit below on, which three digits would write as 1e+03.
+    if (static_cast<double>(bytes) < 0.9995 * factor) continue;
+    const double number = std::max(1.0, static_cast<double>(bytes) / factor);
+    std::snprintf(text, sizeof text, "%.3g %s", number, name);
     return text;
   }
   std::snprintf(text, sizeof text, "%lld B", static_cast<long long>(bytes));

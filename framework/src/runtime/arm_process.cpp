@@ -32,11 +32,14 @@ constexpr const char* kAsk = "ask";
 constexpr const char* kQuit = "quit";
 
 constexpr double kLoadSeconds = 600;
-constexpr double kQuitSeconds = 10;
 constexpr double kEndSeconds = 2;  // from a closed line to the process's own end
 constexpr size_t kLogLines = 5;
 
 std::string in_seconds(double seconds) { return detail::concat(seconds, " s"); }
+
+std::string took_longer_than(double seconds) {
+  return "took longer than " + in_seconds(seconds) + " and was stopped";
+}
 
 std::string rounded_seconds(double seconds) {
   char text[32];
@@ -83,30 +86,39 @@ ArmProcess::ArmProcess(ArmProcessOptions options) : options_(std::move(options))
 }
 
 std::string ArmProcess::wait_until_loaded() {
-  const Reply reply = await_reply(kLoadSeconds);
+  check_there();
+  const Reply reply = await_reply(kLoadSeconds, took_longer_than(kLoadSeconds));
   if (reply.word != kLoaded) fail_with(reply);
   return reply.text;
 }
 
 std::string ArmProcess::ask(const std::string& request) {
+  check_there();
   ++asked_;
   if (!child_->send(detail::concat(kAsk, " ", asked_, " ", request))) fail_closed();
+  const auto& limit = options_.limits.seconds;
   std::optional<double> left;
-  if (options_.limits.seconds) left = std::max(0.0, *options_.limits.seconds - used_seconds_);
+  if (limit) left = std::max(0.0, *limit - used_seconds_);
   const auto start = Clock::now();
-  Reply reply = await_reply(left);
+  Reply reply = await_reply(left, took_longer_than(limit.value_or(0)));
   used_seconds_ += std::chrono::duration<double>(Clock::now() - start).count();
   if (reply.word != kAnswer) fail_with(reply);
   return std::move(reply.text);
 }
 
 ChildEnd ArmProcess::finish() {
+  check_there();
   ++asked_;
+  const std::string late = "did not end within " + in_seconds(options_.end_seconds) +
+                           " of finishing its work and was stopped";
+  const auto start = Clock::now();
   if (!child_->send(detail::concat(kQuit, " ", asked_))) fail_closed();
-  const Reply reply = await_reply(kQuitSeconds);
+  const Reply reply = await_reply(options_.end_seconds, late);
   if (reply.word != kDone) fail_with(reply);
-  const ChildEnd end = child_->finish(kQuitSeconds);
+  const double waited = std::chrono::duration<double>(Clock::now() - start).count();
+  const ChildEnd end = child_->finish(std::max(0.0, options_.end_seconds - waited));
   child_.reset();
+  if (end.stopped) throw ArmProcessError(late + after_end(end));
   if (end.signal != 0) {
     throw ArmProcessError("was ended by " + describe_signal(end.signal) + " after its work" +
                           after_end(end));
@@ -118,8 +130,12 @@ ChildEnd ArmProcess::finish() {
   return end;
 }
 
-ArmProcess::Reply ArmProcess::await_reply(std::optional<double> seconds) {
-  KVLAB_INVARIANT(child_ != nullptr, "[runtime.arm_process] the process has ended already");
+void ArmProcess::check_there() const {
+  KVLAB_INVARIANT(child_ != nullptr, "[runtime.arm_process] the process of '", options_.arm,
+                  "' has ended already");
+}
+
+ArmProcess::Reply ArmProcess::await_reply(std::optional<double> seconds, const std::string& late) {
   std::optional<Clock::time_point> deadline;
   if (seconds) {
     deadline = Clock::now() +
@@ -129,11 +145,7 @@ ArmProcess::Reply ArmProcess::await_reply(std::optional<double> seconds) {
   switch (child_->read_line(line, deadline)) {
     case ChildProcess::Reading::line: break;
     case ChildProcess::Reading::closed: fail_closed();
-    case ChildProcess::Reading::timed_out: {
-      const bool own = asked_ > 0 && options_.limits.seconds.has_value();
-      fail("took longer than " + in_seconds(own ? *options_.limits.seconds : *seconds) +
-           " and was stopped");
-    }
+    case ChildProcess::Reading::timed_out: fail(late);
     case ChildProcess::Reading::too_long:
       fail("gave an answer of more than " +
            format_byte_size(static_cast<int64_t>(ChildProcess::kLongestLine)) + " and was stopped");
@@ -178,12 +190,10 @@ void ArmProcess::fail(const std::string& what) {
 }
 
 void ArmProcess::fail_closed() {
-  const auto start = Clock::now();
   const ChildEnd end = child_->finish(kEndSeconds);
-  const double waited = std::chrono::duration<double>(Clock::now() - start).count();
   child_.reset();
   std::string what;
-  if (end.signal == SIGKILL && waited >= kEndSeconds) {
+  if (end.stopped) {
     what = "closed its line to the run and was stopped";
   } else if (end.signal != 0) {
     what = "was ended by " + describe_signal(end.signal);

@@ -18,6 +18,7 @@
 #include <iostream>
 #include <sstream>
 #include <thread>
+#include <utility>
 
 #include "kvlab/core/error.h"
 #include "kvlab/runtime/process.h"
@@ -99,6 +100,12 @@ double seconds_of(const timeval& time) {
   return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) * 1e-6;
 }
 
+void check_waited(bool waited, pid_t process) {
+  KVLAB_INVARIANT(waited, "[runtime.child_process] the system does not say how process ", process,
+                  " ended (", std::strerror(errno),
+                  "); call prepare_process, and wait for no process that is not yours");
+}
+
 // Private writable memory that the process holds, as RLIMIT_DATA counts it.
 int64_t data_bytes() {
   std::ifstream status("/proc/self/status");
@@ -141,34 +148,60 @@ std::vector<std::string> last_lines(const std::string& path, size_t count) {
   return lines;
 }
 
-ChildProcess::ChildProcess(const std::vector<std::string>& arguments, const std::string& log_file) {
+// The descriptors of a child that is about to be started.
+struct ChildProcess::Start {
   LinePair pair;
   SpawnActions actions;
-  posix_spawn_file_actions_adddup2(&actions.value, pair.ends[1], kLine);
-  posix_spawn_file_actions_addopen(&actions.value, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_addopen(&actions.value, STDOUT_FILENO, log_file.c_str(),
+
+  explicit Start(int line) {
+    posix_spawn_file_actions_adddup2(&actions.value, pair.ends[1], line);
+    posix_spawn_file_actions_addopen(&actions.value, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  }
+};
+
+ChildProcess::ChildProcess(const std::vector<std::string>& arguments, const std::string& log_file) {
+  Start parts(kLine);
+  posix_spawn_file_actions_addopen(&parts.actions.value, STDOUT_FILENO, log_file.c_str(),
                                    O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0644);
-  posix_spawn_file_actions_adddup2(&actions.value, STDOUT_FILENO, STDERR_FILENO);
-  posix_spawn_file_actions_addclosefrom_np(&actions.value, kLine + 1);
+  posix_spawn_file_actions_adddup2(&parts.actions.value, STDOUT_FILENO, STDERR_FILENO);
+  posix_spawn_file_actions_addclosefrom_np(&parts.actions.value, kLine + 1);
+  start(arguments, parts, " with its output in '" + log_file + "'");
+}
+
+ChildProcess::ChildProcess(const std::vector<std::string>& arguments) {
+  Start parts(STDOUT_FILENO);
+  posix_spawn_file_actions_addclosefrom_np(&parts.actions.value, STDERR_FILENO + 1);
+  start(arguments, parts, "");
+}
+
+void ChildProcess::start(const std::vector<std::string>& arguments, Start& parts,
+                         const std::string& details) {
   SpawnAttributes attributes;
   set_attributes(attributes);
   std::vector<char*> argv;
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
   const int failure =
-      ::posix_spawn(&process_, argv[0], &actions.value, &attributes.value, argv.data(), environ);
+      ::posix_spawn(&process_, argv[0], &parts.actions.value, &attributes.value, argv.data(),
+                    environ);
   if (failure != 0) {
     process_ = -1;
     throw UserError(detail::concat("[runtime.child_process] '", arguments[0],
-                                   "' cannot be started with its output in '", log_file,
-                                   "': ", std::strerror(failure)));
+                                   "' cannot be started", details, ": ", std::strerror(failure)));
   }
-  std::swap(descriptor_, pair.ends[0]);
+  std::swap(descriptor_, parts.pair.ends[0]);
 }
 
 ChildProcess::~ChildProcess() {
-  if (process_ > 0) finish(0);
+  if (process_ <= 0) return;
+  try {
+    finish(0);
+  } catch (const InternalError&) {
+    // Nobody asks how it ended.
+  }
 }
+
+std::string ChildProcess::take_rest() { return std::exchange(unread_, {}); }
 
 bool ChildProcess::send(std::string_view line) {
   const std::string text = std::string(line) + "\n";
@@ -179,8 +212,13 @@ bool ChildProcess::send(std::string_view line) {
 // Leaves the end itself to `finish`.
 bool ChildProcess::ended() const {
   siginfo_t info{};
-  return ::waitid(P_PID, static_cast<id_t>(process_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
-         info.si_pid == process_;
+  int result = 0;
+  while ((result = ::waitid(P_PID, static_cast<id_t>(process_), &info,
+                            WEXITED | WNOHANG | WNOWAIT)) < 0 &&
+         errno == EINTR) {
+  }
+  check_waited(result == 0, process_);
+  return info.si_pid == process_;
 }
 
 ChildProcess::Reading ChildProcess::read_line(std::string& line,
@@ -228,16 +266,20 @@ ChildEnd ChildProcess::finish(double patience) {
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
   // The child's number is not given to another process before it has been waited for.
+  const bool by_itself = ended();
   ::kill(-process_, SIGKILL);
   ::kill(process_, SIGKILL);
+  const pid_t process = std::exchange(process_, -1);
   int status = 0;
   rusage usage{};
-  while (::wait4(process_, &status, 0, &usage) < 0 && errno == EINTR) {
+  pid_t waited = -1;
+  while ((waited = ::wait4(process, &status, 0, &usage)) < 0 && errno == EINTR) {
   }
-  process_ = -1;
+  check_waited(waited == process, process);
   ChildEnd end;
   if (WIFSIGNALED(status)) {
     end.signal = WTERMSIG(status);
+    end.stopped = !by_itself && end.signal == SIGKILL;
   } else {
     end.exit_code = WEXITSTATUS(status);
   }

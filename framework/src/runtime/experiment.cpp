@@ -1,5 +1,6 @@
 #include "kvlab/runtime/experiment.h"
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -47,6 +48,10 @@ void complete_report(ReportDocument& report, const ExperimentConfig& config,
   if (report.title.empty()) report.title = config.title;
   if (config.primary_metric) report.primary_metric = *config.primary_metric;
   report.command = command_line(options.argv);
+  const char* plugin_path = std::getenv("KVLAB_PLUGIN_PATH");
+  if (plugin_path != nullptr && *plugin_path != '\0') {
+    report.command = "KVLAB_PLUGIN_PATH=" + shell_word(plugin_path) + " " + report.command;
+  }
   environment.push_back({"peak resident memory",
                          detail::concat(peak_resident_bytes() / 1000000, " MB (whole process)")});
   report.environment.insert(report.environment.end(), environment.begin(), environment.end());

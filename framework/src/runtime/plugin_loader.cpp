@@ -109,18 +109,48 @@ void check_fingerprint(const KvlabPlugin& plugin, const std::string& file) {
   }
 }
 
+// What the exception being handled says.
+std::string exception_reason() {
+  try {
+    throw;
+  } catch (const c10::Error& error) {
+    return error.what_without_backtrace();
+  } catch (const std::exception& error) {
+    return error.what();
+  } catch (...) {
+    return "it threw something that is no std::exception";
+  }
+}
+
+// What a static initialiser throws ends the process: the loader's function lets nothing through.
+void* open_library(const std::string& file) {
+  void* library = ::dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) {
+    refuse(file, "the system cannot load it: ", loader_message(file),
+           "; `ldd -r` on it lists what is missing");
+  }
+  return library;
+}
+
+const KvlabPlugin& describe_itself(KvlabPluginFunction* describe, const std::string& file) {
+  const KvlabPlugin* plugin = nullptr;
+  try {
+    plugin = describe();
+  } catch (...) {
+    refuse(file, KVLAB_PLUGIN_SYMBOL " failed: ", exception_reason(),
+           "; write it with KVLAB_PLUGIN(...)");
+  }
+  if (plugin == nullptr) {
+    refuse(file, KVLAB_PLUGIN_SYMBOL " returned null; write it with KVLAB_PLUGIN(...)");
+  }
+  return *plugin;
+}
+
 void call_register_function(const KvlabPlugin& plugin, Registry& staged, const std::string& file) {
-  const auto failed = [&](const std::string& reason) {
-    refuse(file, "plugin '", plugin.name, "' failed to register: ", reason);
-  };
   try {
     plugin.register_plugin(staged);
-  } catch (const c10::Error& error) {
-    failed(error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    failed(error.what());
   } catch (...) {
-    failed("it threw something that is no std::exception");
+    refuse(file, "plugin '", plugin.name, "' failed to register: ", exception_reason());
   }
   if (staged.caches().empty() && staged.attentions().empty() && staged.positions().empty() &&
       staged.experiments().empty()) {
@@ -160,27 +190,15 @@ LoadedPlugin load_plugin(Registry& registry, const std::string& file) {
   }
   check_shared_library_file(path);
   const std::string hash = fingerprint_file(path);
-  void* library = nullptr;
-  try {
-    library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  } catch (const std::exception& error) {
-    refuse(path, "a static initialiser of it failed: ", error.what());
-  }
-  if (library == nullptr) {
-    refuse(path, "the system cannot load it: ", loader_message(path),
-           "; `ldd -r` on it lists what is missing");
-  }
+  void* library = open_library(path);
   // From here on the library stays: a handle that was closed would leave pointers behind.
-  const KvlabPlugin* plugin = find_export(library, path)();
-  if (plugin == nullptr) {
-    refuse(path, KVLAB_PLUGIN_SYMBOL " returned null; write it with KVLAB_PLUGIN(...)");
-  }
-  check_layout(*plugin, path);
-  check_fingerprint(*plugin, path);
+  const KvlabPlugin& plugin = describe_itself(find_export(library, path), path);
+  check_layout(plugin, path);
+  check_fingerprint(plugin, path);
   Registry staged;
   staged.begin_origin(path);
-  call_register_function(*plugin, staged, path);
-  const LoadedPlugin loaded{plugin->name, plugin->version, path, hash};
+  call_register_function(plugin, staged, path);
+  const LoadedPlugin loaded{plugin.name, plugin.version, path, hash};
   staged.add_plugin(loaded);
   registry.commit(std::move(staged));
   return loaded;

@@ -30,6 +30,8 @@ void on_signal(int number) {
 void prepare_process() {
   at::globalContext().setFlushDenormal(true);
   c10::GradMode::set_enabled(false);
+  // A parent may have left it ignored: then nobody can ask how a child ended.
+  std::signal(SIGCHLD, SIG_DFL);
   // Step tensors come and go; mapping them anew each time costs page faults in every step.
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);

@@ -1,6 +1,7 @@
 #include "kvlab/runtime/registry.h"
 
 #include <iterator>
+#include <type_traits>
 
 #include "kvlab/core/error.h"
 
@@ -43,7 +44,14 @@ void check_free(const std::vector<Entry>& table, const std::vector<Entry>& stage
 }
 
 template <typename Entry>
+void make_room(std::vector<Entry>& table, const std::vector<Entry>& staged) {
+  table.reserve(table.size() + staged.size());
+}
+
+// Throws nothing where there is room.
+template <typename Entry>
 void append(std::vector<Entry>& table, std::vector<Entry>& staged) {
+  static_assert(std::is_nothrow_move_constructible_v<Entry>);
   table.insert(table.end(), std::make_move_iterator(staged.begin()),
                std::make_move_iterator(staged.end()));
   staged.clear();
@@ -98,6 +106,11 @@ void Registry::commit(Registry&& staged) {
   check_free(attentions_, staged.attentions_, "attention");
   check_free(positions_, staged.positions_, "position");
   check_free(experiments_, staged.experiments_, "experiment");
+  make_room(caches_, staged.caches_);
+  make_room(attentions_, staged.attentions_);
+  make_room(positions_, staged.positions_);
+  make_room(experiments_, staged.experiments_);
+  make_room(plugins_, staged.plugins_);
   append(caches_, staged.caches_);
   append(attentions_, staged.attentions_);
   append(positions_, staged.positions_);

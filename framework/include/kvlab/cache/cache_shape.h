@@ -41,6 +41,9 @@ enum class Truncation {
   exact,        ///< as if the dropped tokens had never been fed
 };
 
+/// "refused", "resident", "approximate" or "exact".
+const char* truncation_name(Truncation truncation);
+
 /// Reductions of attention probabilities a cache may ask for.
 struct FeedbackRequest {
   enum class Kind { none, column_sums, last_rows };

@@ -48,7 +48,9 @@ class KVCache {
   /// Makes the step's tokens part of the cache. Neither throws nor allocates.
   virtual void end_step() noexcept = 0;
 
-  /// Forgets the step: lengths and contents as before `begin_step`. Neither throws nor allocates.
+  /// Forgets the step: lengths and contents as before `begin_step`. A cache that narrows the mask
+  /// may have given up entries that no later query sees; only `truncate` then reaches less far.
+  /// Neither throws nor allocates.
   virtual void abort_step() noexcept = 0;
 
   /// Leading tokens of the row's text that need not be fed again.

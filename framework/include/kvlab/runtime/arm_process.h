@@ -37,6 +37,7 @@ struct ArmProcessOptions {
   std::string arm;       ///< its name there
   std::string log_file;  ///< takes what the process prints
   ArmLimits limits;
+  double end_seconds = 10;  ///< it may take from being told to end to its end
 };
 
 /// The run's side. Starts the program again, with the command `arm-process`. Time counts only while
@@ -61,7 +62,8 @@ class ArmProcess {
   struct Reply {
     std::string word, text;
   };
-  Reply await_reply(std::optional<double> seconds);
+  Reply await_reply(std::optional<double> seconds, const std::string& late);
+  void check_there() const;
   Reply parse_reply(const std::string& line);
   [[noreturn]] void fail_with(const Reply& reply);
   [[noreturn]] void fail(const std::string& what);

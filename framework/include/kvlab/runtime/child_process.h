@@ -15,8 +15,9 @@ namespace kvlab {
 
 /// How a child ended, and what it used.
 struct ChildEnd {
-  int exit_code = 0;  ///< where no signal ended it
-  int signal = 0;     ///< 0: none
+  int exit_code = 0;     ///< where no signal ended it
+  int signal = 0;        ///< 0: none
+  bool stopped = false;  ///< it did not end by itself and was killed
   double cpu_seconds = 0;
   int64_t peak_resident_bytes = 0;
 };
@@ -28,17 +29,23 @@ std::string describe_signal(int signal);
 /// ASCII replaced by '?'. Reads no more than the end of the file. Empty where there is none.
 std::vector<std::string> last_lines(const std::string& path, size_t count);
 
-/// A program that was started from this one, in a process group of its own. It has standard input
-/// from /dev/null, standard output and error in a log file, one descriptor to talk to this program
-/// (`ParentConnection`), and no other. A plain fork would copy the state of threads that do not
-/// exist in the child; the program is started afresh instead.
+/// A program that was started from this one, in a process group of its own, with standard input
+/// from /dev/null and no other descriptors than those named here. A plain fork would copy the state
+/// of threads that do not exist in the child; the program is started afresh instead. `read_line`,
+/// `ended` and `finish` throw InternalError where the system does not say how the child ended;
+/// `prepare_process` makes it do so.
 class ChildProcess {
  public:
   using Clock = std::chrono::steady_clock;
 
-  /// Starts `arguments[0]`, a path. The log file is created or emptied. Throws UserError where that
-  /// fails.
+  /// Starts `arguments[0]`, a path, with a line to talk to this program (`ParentConnection`), and
+  /// standard output and error in the log file, which is created or emptied. Throws UserError where
+  /// that fails.
   ChildProcess(const std::vector<std::string>& arguments, const std::string& log_file);
+
+  /// Starts `arguments[0]`, a path, whose standard output is what `read_line` reads; standard error
+  /// is this program's. Throws UserError where that fails.
+  explicit ChildProcess(const std::vector<std::string>& arguments);
 
   /// Ends the whole group where it still runs.
   ~ChildProcess();
@@ -59,12 +66,19 @@ class ChildProcess {
   /// Waits for the next line. Throws InterruptedError where the user asked for a stop.
   Reading read_line(std::string& line, std::optional<Clock::time_point> deadline);
 
+  /// Takes what has been read and is no whole line.
+  std::string take_rest();
+
+  /// Whether the child has ended by itself; `finish` says how.
+  bool ended() const;
+
   /// Closes the line, waits at most `patience` seconds for the child's own end, and then ends the
   /// whole group by force: SIGKILL. May be called once.
   ChildEnd finish(double patience);
 
  private:
-  bool ended() const;
+  struct Start;
+  void start(const std::vector<std::string>& arguments, Start& parts, const std::string& details);
 
   pid_t process_ = -1;
   int descriptor_ = -1;

@@ -39,6 +39,10 @@ class Registry;
 #define KVLAB_PLUGIN_COMPILER "g++ " KVLAB_PLUGIN_TEXT_(__GNUC__)
 #endif
 
+#if defined(_GLIBCXX_USE_CXX11_ABI) && !_GLIBCXX_USE_CXX11_ABI
+#error "kvlab uses the C++11 ABI of libstdc++: build the plugin without _GLIBCXX_USE_CXX11_ABI=0"
+#endif
+
 /// Of the standard library and of the compiler.
 #ifdef _GLIBCXX_USE_CXX11_ABI
 #ifdef _GLIBCXX_DEBUG

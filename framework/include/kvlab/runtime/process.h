@@ -14,7 +14,8 @@ class InterruptedError : public Error {
 };
 
 /// Prepares a process once, before any tensor work: flushes denormals (measured at 12 times slower),
-/// lets freed memory be reused instead of returned, and switches gradients off.
+/// lets freed memory be reused instead of returned, switches gradients off, and lets the ends of
+/// child processes be asked for.
 void prepare_process();
 
 /// Sets the number of threads the library's products use. Throws UserError below 1.
