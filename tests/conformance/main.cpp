@@ -129,7 +129,8 @@ int run_suite(const Registry& registry, const std::vector<std::string>& chosen,
   if (flags.table) print_results_as_table(registered);
   std::vector<char*> arguments = {program};
   for (std::string& argument : googletest) arguments.push_back(argument.data());
-  return run_tests(static_cast<int>(arguments.size()), arguments.data());
+  arguments.push_back(nullptr);  // GoogleTest moves it along with the arguments it takes out
+  return run_tests(static_cast<int>(arguments.size()) - 1, arguments.data());
 }
 
 int run(const std::vector<std::string>& arguments, char* program) {
