@@ -17,9 +17,8 @@ double unit_factor(std::string unit) {
   for (char& c : unit) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   if (unit.empty() || unit == "b") return 1;
   constexpr std::pair<const char*, double> kUnits[] = {
-      {"kb", 1e3},     {"mb", 1e6},        {"gb", 1e9},           {"tb", 1e12},
-      {"kib", 1024.0}, {"mib", 1048576.0}, {"gib", 1073741824.0}, {"tib", 1099511627776.0},
-      {"pb", 1e15}, {"pib", 1099511627776.0 * 1024}, {"eb", 1e18}};
+      {"kb", 1e3},  {"kib", 0x1p10}, {"mb", 1e6},  {"mib", 0x1p20}, {"gb", 1e9}, {"gib", 0x1p30},
+      {"tb", 1e12}, {"tib", 0x1p40}, {"pb", 1e15}, {"pib", 0x1p50}, {"eb", 1e18}};
   for (const auto& [name, factor] : kUnits) {
     if (unit == name) return factor;
   }

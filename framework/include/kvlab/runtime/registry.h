@@ -40,8 +40,9 @@ struct CacheEntry {
   std::function<MemoryUsage(const CacheRequest&, const StepSequence&)> estimate;
   std::function<std::unique_ptr<KVCache>(const CacheRequest&, StorageArena&)> create;
   /// What the cache stores for one token whose keys (or values) are `heads` [G*D], in double
-  /// precision; [stored heads * D]. Empty: what it was given. For caches that pool or code, so that
-  /// conformance can follow them.
+  /// precision; [stored heads * D]. No function: what it was given. For caches that pool or code, so
+  /// that conformance can follow them. An empty result says that nobody can: a wrapper around such a
+  /// cache gives it.
   std::function<std::vector<double>(const CacheRequest&, std::span<const double> heads, int64_t dim)>
       stored_entry;
   std::string origin;  ///< set by the registry
