@@ -17,6 +17,7 @@ constexpr int64_t kQueriesAtOnce = 256;
 AttentionTraits eager_traits() {
   AttentionTraits traits;
   traits.supports_bias = true;
+  traits.feedback = {FeedbackRequest::Kind::column_sums, FeedbackRequest::Kind::last_rows};
   return traits;
 }
 
@@ -40,6 +41,7 @@ void EagerAttention::attend(const AttentionInput& input, const RowSlice& slice, 
   at::Tensor probabilities = at::softmax(scores, -1);
   // A query that sees nothing has a row of NaN here; it gives zeros.
   if (hidden.defined()) probabilities.view(by_head).masked_fill_(hidden, 0);
+  add_feedback(input, slice, probabilities.view(by_head));
   output.copy_(by_query(at::bmm(probabilities, kv.values.to(at::kFloat)), shape));
 }
 

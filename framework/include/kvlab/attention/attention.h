@@ -8,10 +8,12 @@
 #include <string>
 #include <vector>
 
+#include "kvlab/attention/feedback.h"
 #include "kvlab/cache/cache_shape.h"
 #include "kvlab/cache/kv_view.h"
 #include "kvlab/core/step_plan.h"
 #include "kvlab/core/storage_arena.h"
+#include "kvlab/core/thread_pool.h"
 #include "kvlab/position/position_encoding.h"
 
 namespace kvlab {
@@ -20,14 +22,6 @@ struct AttentionTraits {
   bool reads_segments = false;  ///< false: asks for dense tensors, gathered where needed
   bool supports_bias = false;   ///< alibi
   std::vector<FeedbackRequest::Kind> feedback;  ///< reductions it can give
-};
-
-/// Reductions of one layer's attention probabilities, for caches that asked.
-class AttentionFeedback {
- public:
-  virtual ~AttentionFeedback() = default;
-  /// The e-th value belongs to the e-th entry met walking `view.segments(slice)` that covers `head`.
-  virtual std::span<const float> entries(int64_t slice, int64_t head) const = 0;
 };
 
 /// Everything one layer's attention reads and writes.
@@ -40,6 +34,8 @@ struct AttentionInput {
   StorageArena& scratch;
   float scale = 1;          ///< on scores
   int64_t window = 0;       ///< the model's; 0 = none
+  ThreadPool* threads = nullptr;       ///< to share work with; null: the calling thread alone
+  FeedbackBuffer* feedback = nullptr;  ///< to be filled; null where the cache asked for none
 };
 
 class Attention {
@@ -52,7 +48,8 @@ class Attention {
   virtual const AttentionTraits& traits() const = 0;
 
   /// Softmax(scale * Q K^T + bias) V over what each query may see. Masks come from positions only.
-  /// Accumulates in fp32. A query that sees nothing gives zeros.
+  /// Accumulates in fp32. A query that sees nothing gives zeros. `input.feedback`, where given, was
+  /// begun for this view with a kind that the traits declare; every value of it is written.
   virtual void forward(const AttentionInput& input) = 0;
 
   /// Bytes copied so far to make dense tensors of segmented rows.

@@ -37,6 +37,11 @@ class DenseAttention : public Attention {
   virtual void attend(const AttentionInput& input, const RowSlice& slice, const DenseKV& kv,
                       const Shape& shape, const at::Tensor& query, at::Tensor& output) = 0;
 
+  /// Takes the probabilities [G,R,n,T] of the queries of `slice`, for plugins whose traits declare
+  /// feedback. To be called by `attend` where `input.feedback` is given.
+  void add_feedback(const AttentionInput& input, const RowSlice& slice,
+                    const at::Tensor& probabilities);
+
   /// [n,H,D] -> [G, R*n, D].
   static at::Tensor by_stored_head(const at::Tensor& query, const Shape& shape);
 
@@ -44,8 +49,13 @@ class DenseAttention : public Attention {
   static at::Tensor by_query(const at::Tensor& mixed, const Shape& shape);
 
  private:
+  void begin_feedback(const AttentionInput& input, const RowSlice& slice, int64_t entries);
+  void end_feedback(const AttentionInput& input, int64_t index) const;
+
   AttentionTraits traits_;
   int64_t queries_at_once_;
+  at::Tensor column_sums_;            // [G,R,T] of the slice, while there is feedback
+  int64_t first_counted_position_ = 0;  // of the queries that feedback sums over
   int64_t gathered_bytes_ = 0;
 };
 
