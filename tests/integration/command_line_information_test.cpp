@@ -388,5 +388,22 @@ TEST(CommandLineDoctor, NamesTheFactsAndWhatIsMissing) {
   EXPECT_EQ(result.exit_code, missing ? 1 : 0) << result.out;
 }
 
+// Both in every program: tests and benchmarks read the variable as well.
+TEST(CommandLineDoctor, TheEnvironmentChoosesTheInstructionSetOfTheKernels) {
+  const auto doctor = [](const std::string& target) {
+    return run_program({"/usr/bin/env", "KVLAB_SIMD_TARGET=" + target, kBinary, "doctor"});
+  };
+  const ProgramResult refused = doctor("AVX9");
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("[runtime.KVLAB_SIMD_TARGET] the environment asks for 'AVX9': "
+                                     "[kernels.target] no instruction set"));
+  const size_t last = refused.err.find_last_of(' ');
+  ASSERT_NE(last, std::string::npos);
+  std::string least = refused.err.substr(last + 1);
+  while (!least.empty() && (least.back() == '\n' || least.back() == '.')) least.pop_back();
+  EXPECT_THAT(doctor(least).out, HasSubstr("instruction set of the kernels: " + least + "\n"));
+  EXPECT_THAT(doctor("").out, HasSubstr("instruction set of the kernels: "));
+}
+
 }  // namespace
 }  // namespace kvlab

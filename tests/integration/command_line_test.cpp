@@ -125,6 +125,19 @@ TEST(CommandLine, GenerateSizesAFixedCacheToTheRun) {
   EXPECT_EQ(json_of(kvlab(half)).at("bytes").at("storage"), 8 * kTokenBytes / 2);
 }
 
+TEST(CommandLine, GenerateRunsInt8WeightsWithKernelsAndWithTheLibrary) {
+  const auto tokens = [](const Words& more) {
+    Words words = generate_tiny({"--ids", "1,2,3", "--new-tokens", "6", "--json"});
+    words.insert(words.end(), more.begin(), more.end());
+    return json_of(kvlab(words)).at("tokens");
+  };
+  for (const char* weights : {"f32", "bf16", "int8"}) {
+    const Json kernels = tokens({"--weights", weights, "--row-tokens", "64"});
+    EXPECT_EQ(kernels.size(), 6u) << weights;
+    EXPECT_EQ(tokens({"--weights", weights, "--row-tokens", "-1"}), kernels) << weights;
+  }
+}
+
 TEST(CommandLine, GenerateTakesZeroAndOneNewTokens) {
   const Json none = json_of(kvlab(generate_tiny({"--ids", "5", "--new-tokens", "0", "--json"})));
   EXPECT_EQ(none.at("tokens").size(), 0u);
@@ -238,6 +251,10 @@ TEST(CommandLine, WrongUsageExitsWithTwo) {
   expect_refused(tiny({"--ids", "1", "--new-tokens", "1", "--nonsense"}), 2, "--nonsense");
   expect_refused(tiny({"--ids", "1", "--new-tokens", "1", "--threads", "0"}), 2, "--threads");
   expect_refused(tiny({"--ids", "1", "--new-tokens", "1", "--dtype", "f16"}), 2, "f32, bf16");
+  expect_refused(tiny({"--ids", "1", "--new-tokens", "1", "--weights", "int4"}), 2,
+                 "Did you mean 'int8'?");
+  expect_refused(tiny({"--ids", "1", "--new-tokens", "1", "--row-tokens", "-2"}), 2,
+                 "--row-tokens");
   expect_refused(tiny({"--ids", "1", "--new-tokens", "1", "--temperature", "0"}), 2, "above 0");
   expect_refused(tiny({"--ids", "1", "--new-tokens", "1", "--temperature", "inf"}), 2,
                  "a finite number above 0, got inf");

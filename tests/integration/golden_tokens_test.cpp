@@ -53,7 +53,7 @@ TEST_P(HuggingFaceParity, LogitsLossesAndGreedyTokensMatch) {
   const auto length = static_cast<int64_t>(text.size());
 
   for (const std::string& cache : exact_caches(model.config())) {
-    for (const char* attention : {"eager", "sdpa"}) {
+    for (const char* attention : {"eager", "sdpa", "fused"}) {
       for (const int64_t chunk : {1, 7, 0}) {
         SCOPED_TRACE(cache + " " + attention + " chunk " + std::to_string(chunk));
         const SessionOptions options = options_for(cache, 1, length, chunk, attention);

@@ -49,6 +49,34 @@ TEST(BlockStore, GivesEveryBlockALayerMajorPlaceOfItsOwn) {
   EXPECT_EQ(first.offset(2, 3, 7), (2 * 4 + 3) * 7 * 4);
 }
 
+TEST(BlockStore, ListsARowBlockByBlockAsItsRunsLie) {
+  const CacheShape shape = small_shape();
+  StorageArena arena;
+  BlockStore store(shape, 4, 0, arena);
+  store.reserve(plan_of({tokens(1, 0, 3), tokens(0, 0, 9)}));
+  for (const int layer : {0, 1}) {
+    KVView view;
+    view.begin(shape.kv_heads, shape.key_dim, shape.value_dim);
+    view.begin_slice();
+    store.list(layer, 2, 0, view);
+    EXPECT_TRUE(view.segments(0).empty());
+    store.list(layer, 0, 9, view);
+    ASSERT_EQ(view.segments(0).size(), 3U);
+    for (size_t i = 0; i < 3; ++i) {
+      const KVSegment& listed = view.segments(0)[i];
+      const auto first = static_cast<int64_t>(4 * i);
+      const int64_t count = i < 2 ? 4 : 1;
+      const KVSegment wanted = store.run(layer, store.table(0)[i]).segment(0, count, first);
+      EXPECT_EQ(listed.keys.data, wanted.keys.data);
+      EXPECT_EQ(listed.values.data, wanted.values.data);
+      EXPECT_EQ(listed.values.head_stride, wanted.values.head_stride);
+      EXPECT_EQ(listed.count, count);
+      EXPECT_EQ(listed.first_position, first);
+      EXPECT_EQ(listed.head_end, 3);
+    }
+  }
+}
+
 TEST(BlockStore, AddressesBeyondFourGigabytesWithoutAllocatingThem) {
   const CacheShape shape = small_shape();
   const kvlab::Run run = kvlab::Run::over(nullptr, nullptr, int64_t{1} << 30, shape);

@@ -168,13 +168,36 @@ TEST(ExperimentConfig, DtypeSetsAllThreeAndSingleKeysOverrideIt) {
   EXPECT_EQ(runtime.attention.type, "sdpa");
 }
 
+TEST(ExperimentConfig, WeightsMayBeInt8WhileTheRestKeepsItsDtype) {
+  ConfigReader reader = reader_of("runtime: {dtype: bf16, weights: int8}\n");
+  const RuntimeConfig runtime = parse_runtime(reader);
+  EXPECT_EQ(runtime.weights, at::kChar);
+  EXPECT_EQ(runtime.activations, at::kBFloat16);
+  EXPECT_EQ(runtime.cache, at::kBFloat16);
+}
+
+TEST(ExperimentConfig, RowTokensReachFromTheLibraryAloneToAllOfAStep) {
+  const auto read = [](const std::string& text) {
+    ConfigReader reader = reader_of("runtime: {row_tokens: " + text + "}\n");
+    return parse_runtime(reader).row_tokens;
+  };
+  EXPECT_EQ(read("-1"), -1);
+  EXPECT_EQ(read("0"), 0);
+  EXPECT_EQ(read("4096"), 4096);
+  EXPECT_EQ(message_of([&] { read("4097"); }),
+            "f.yaml:1:23: runtime.row_tokens: wanted a whole number from -1 to 4096, got 4097");
+  EXPECT_EQ(message_of([&] { read("many"); }),
+            "f.yaml:1:23: runtime.row_tokens: wanted a whole number, got 'many'");
+}
+
 TEST(ExperimentConfig, AbsentPartsHaveTheirDefaults) {
   ConfigReader reader = reader_of("schema: kvlab/1\n");
   const RuntimeConfig runtime = parse_runtime(reader);
   EXPECT_EQ(runtime.threads, static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
   EXPECT_EQ(runtime.weights, at::kFloat);
   EXPECT_EQ(runtime.cache, at::kFloat);
-  EXPECT_EQ(runtime.attention.type, "eager");
+  EXPECT_EQ(runtime.attention.type, "fused");
+  EXPECT_EQ(runtime.row_tokens, 0);
   EXPECT_EQ(runtime.chunk, 0);
   EXPECT_EQ(runtime.overflow, OverflowPolicy::error);
   EXPECT_EQ(runtime.memory_limit, std::nullopt);
@@ -256,6 +279,14 @@ TEST(ExperimentConfig, NamesOfElementTypesRoundTrip) {
   EXPECT_EQ(message_of([] { parse_dtype("fp16"); }),
             "[runtime.dtype] 'fp16' is no element type here. Did you mean 'bf16'? Known: f32, "
             "bf16.");
+  for (const char* name : {"f32", "bf16", "int8"}) {
+    EXPECT_EQ(dtype_name(parse_weight_type(name)), name);
+  }
+  EXPECT_EQ(message_of([] { parse_dtype("int8"); }),
+            "[runtime.dtype] 'int8' is no element type here. Known: f32, bf16.");
+  EXPECT_EQ(message_of([] { parse_weight_type("int4"); }),
+            "[runtime.weights] 'int4' is no type of weights here. Did you mean 'int8'? Known: f32, "
+            "bf16, int8.");
 }
 
 }  // namespace

@@ -153,6 +153,79 @@ TEST(KVView, RefusesToMixElementTypesInOneRow) {
   EXPECT_THROW(view.dense(0, Adding(), scratch), InternalError);
 }
 
+// Codes [heads,count,dim] counting from 1, entry (h, e) with scale 0.5 + 10 * h + e.
+struct CodedPlane {
+  CodedPlane(int64_t heads, int64_t count, int64_t dim)
+      : codes(at::arange(1, heads * count * dim + 1, at::kChar).view({heads, count, dim})),
+        scales(at::arange(heads, at::kFloat).mul(10).view({heads, 1}).add(
+              at::arange(count, at::kFloat).add(0.5).view({1, count}))) {}
+
+  KVPlane plane() const {
+    return {codes.const_data_ptr(), codes.stride(1),  codes.stride(0), at::kChar,
+            scales.const_data_ptr<float>(), scales.stride(1), scales.stride(0)};
+  }
+  at::Tensor decoded() const { return codes.to(at::kFloat).mul(scales.unsqueeze(2)); }
+
+  at::Tensor codes, scales;
+};
+
+TEST(KVView, DecodesCodesIntoCountedScratchEvenWhereTheRowIsOneSegment) {
+  const Block block(2, 3, 0);
+  const CodedPlane coded(2, 3, kKeyDim);
+  KVSegment segment = block.segment(0, 2, 5);
+  segment.keys = coded.plane();
+  StorageArena scratch(ArenaOptions{.poison = true});
+  const DenseKV dense = view_of(2, {segment}).dense(0, Adding(), scratch);
+  EXPECT_EQ(dense.keys.scalar_type(), at::kFloat);
+  EXPECT_TRUE(dense.keys.equal(coded.decoded()));
+  // Values lie as they are wanted.
+  EXPECT_EQ(dense.values.const_data_ptr(), block.values.const_data_ptr());
+  EXPECT_EQ(dense.gathered_bytes, 2 * 3 * kKeyDim * 4);
+  EXPECT_EQ(scratch.usage().live_bytes(MemoryKind::scratch), dense.gathered_bytes);
+}
+
+TEST(KVView, DecodesValuesOfManySegmentsBesideBf16Keys) {
+  const Block first(2, 1, 3), second(2, 4, 40);
+  const at::Tensor first_keys = first.keys.to(at::kBFloat16);
+  const at::Tensor second_keys = second.keys.to(at::kBFloat16);
+  const CodedPlane first_values(2, 1, kValueDim), second_values(2, 4, kValueDim);
+  KVSegment one = first.segment(0, 2, 0), other = second.segment(0, 2, 1);
+  one.keys.data = first_keys.const_data_ptr();
+  other.keys.data = second_keys.const_data_ptr();
+  one.keys.type = other.keys.type = at::kBFloat16;
+  one.values = first_values.plane();
+  other.values = second_values.plane();
+  StorageArena scratch(ArenaOptions{.poison = true});
+  const DenseKV dense = view_of(2, {one, other}).dense(0, Adding(), scratch);
+  EXPECT_TRUE(dense.keys.narrow(1, 1, 4).equal(second_keys));
+  EXPECT_TRUE(dense.values.narrow(1, 0, 1).equal(first_values.decoded()));
+  EXPECT_TRUE(dense.values.narrow(1, 1, 4).equal(second_values.decoded()));
+  EXPECT_EQ(dense.gathered_bytes, 2 * 5 * (kKeyDim * 2 + kValueDim * 4));
+}
+
+TEST(KVView, ReadsScalesAtTheirOwnStrides) {
+  const Block block(2, 3, 0);
+  const CodedPlane coded(2, 3, kKeyDim);
+  const at::Tensor by_token = coded.scales.transpose(0, 1).contiguous();
+  KVSegment segment = block.segment(0, 2, 0);
+  segment.keys = coded.plane();
+  segment.keys.scales = by_token.const_data_ptr<float>();
+  segment.keys.scale_token_stride = 2;
+  segment.keys.scale_head_stride = 1;
+  StorageArena scratch;
+  EXPECT_TRUE(view_of(2, {segment}).dense(0, Adding(), scratch).keys.equal(coded.decoded()));
+}
+
+TEST(KVView, RefusesCodesWithoutScales) {
+  const Block block(1, 2, 0);
+  const CodedPlane coded(1, 2, kKeyDim);
+  KVSegment segment = block.segment(0, 1, 0);
+  segment.keys = coded.plane();
+  segment.keys.scales = nullptr;
+  StorageArena scratch;
+  EXPECT_THROW(view_of(1, {segment}).dense(0, Adding(), scratch), InternalError);
+}
+
 TEST(KVView, RotatesKeysOfEachHeadByItsOwnPositions) {
   // Equal counts, other positions: head 0 holds 4 and 5, head 1 holds 20 and 21.
   const Block first(1, 2, 0), second(1, 2, 0);

@@ -5,6 +5,7 @@
 #include <ATen/ops/equal.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <functional>
 
 #include "kvlab/core/error.h"
@@ -46,6 +47,22 @@ std::string refusal(const std::function<void()>& action) {
     return error.what();
   }
   return "nothing was refused";
+}
+
+// Every code times its scale lies within half a scale of the weight; bf16 scales add 2^-8 of it.
+void expect_close_codes(const at::Tensor& exact, const at::Tensor& codes,
+                        const at::Tensor& scales) {
+  ASSERT_EQ(codes.scalar_type(), at::kChar);
+  const at::Tensor scale = scales.to(at::kFloat);
+  const int64_t columns = exact.size(1);
+  const float* wanted = exact.const_data_ptr<float>();
+  const int8_t* code = codes.const_data_ptr<int8_t>();
+  for (int64_t i = 0; i < exact.numel(); ++i) {
+    const int64_t row = i / columns, group = i % columns / 32;
+    const float step = scale.const_data_ptr<float>()[row * scale.size(1) + group];
+    const float tolerance = 0.5F * step + std::abs(wanted[i]) / 256;
+    ASSERT_NEAR(wanted[i], static_cast<float>(code[i]) * step, tolerance) << "weight " << i;
+  }
 }
 
 TEST(Weights, ValidConfigsPassAndEveryImpossibleValueIsNamed) {
@@ -132,6 +149,123 @@ TEST(Weights, CastKeepsTiesAndHalvesBytes) {
   EXPECT_NO_THROW(weights.validate(config));
 }
 
+TEST(Weights, Int8CodesStayWithinHalfAStepOfWhatTheyWereRoundedFrom) {
+  for (const ModelConfig& config : {gpt2_shape(), llama_shape()}) {
+    const DecoderWeights exact = random_weights(config, 1);
+    DecoderWeights weights = random_weights(config, 1);
+    weights.cast(at::kChar);
+    EXPECT_NO_THROW(weights.validate(config));
+    EXPECT_EQ(weights.type(), at::kChar);
+    expect_close_codes(exact.layers[1].qkv, weights.layers[1].qkv, weights.layers[1].qkv_scales);
+    expect_close_codes(exact.layers[0].down, weights.layers[0].down,
+                       weights.layers[0].down_scales);
+    expect_close_codes(exact.head, weights.head, weights.head_scales);
+    EXPECT_TRUE(at::equal(exact.final_norm, weights.final_norm));
+    EXPECT_EQ(weights.head.is_same(weights.token_embedding), config.tied_head);
+    EXPECT_EQ(weights.head_scales.is_same(weights.token_embedding_scales), config.tied_head);
+  }
+}
+
+TEST(Weights, Int8CodesOfBf16WeightsAreThoseOfTheSameNumbers) {
+  DecoderWeights rounded = random_weights(gpt2_shape(), 1);
+  rounded.cast(at::kBFloat16);
+  DecoderWeights from_floats = rounded;
+  from_floats.cast(at::kFloat);
+  from_floats.cast(at::kChar);
+  rounded.cast(at::kChar);
+  EXPECT_TRUE(at::equal(rounded.layers[0].up, from_floats.layers[0].up));
+  EXPECT_TRUE(at::equal(rounded.layers[0].up_scales, from_floats.layers[0].up_scales));
+  EXPECT_EQ(rounded.layers[0].up_bias.scalar_type(), at::kFloat);
+}
+
+TEST(Weights, BytesOfCodesCountTheirScales) {
+  const ModelConfig config = gpt2_shape();
+  DecoderWeights weights = random_weights(config, 1);
+  weights.cast(at::kChar);
+  // Columns 16 make one group, 64 two.
+  const int64_t codes = 2 * (48 * 16 + 16 * 16 + 64 * 16 + 16 * 64);
+  const int64_t scales = 2 * 2 * (48 + 16 + 64 + 16 * 2);
+  const int64_t head = 50 * 16 + 2 * 50;
+  EXPECT_EQ(weights.streamed_bytes(), codes + scales + head);
+  const int64_t matrices = 2 * (48 * 16 + 16 * 16 + 64 * 16 + 16 * 64) + 50 * 16;
+  EXPECT_EQ(weights.bytes(), codes + scales + head + 4 * (config.parameters() - matrices));
+}
+
+TEST(Weights, StreamedBytesCountAnUntiedEmbeddingNotAtAll) {
+  const ModelConfig config = llama_shape();
+  const DecoderWeights weights = random_weights(config, 1);
+  const int64_t small = 16 * (2 * config.layers + 1);  // norms
+  EXPECT_EQ(weights.streamed_bytes(), 4 * (config.parameters() - 50 * 16 - small));
+}
+
+TEST(Weights, CodesAreNotCastBack) {
+  DecoderWeights weights = random_weights(gpt2_shape(), 1);
+  weights.cast(at::kChar);
+  EXPECT_EQ(refusal([&] { weights.cast(at::kFloat); }),
+            "[model.weights] int8 codes cannot be cast to Float: what they were rounded from is "
+            "gone. Load the model again");
+  const at::Tensor codes = weights.head;
+  weights.cast(at::kChar);
+  EXPECT_TRUE(weights.head.is_same(codes));
+}
+
+TEST(Weights, WeightsThatAreNotFiniteHaveNoCodes) {
+  DecoderWeights weights = random_weights(gpt2_shape(), 1);
+  weights.layers[1].down.mutable_data_ptr<float>()[70] = std::nanf("");
+  EXPECT_EQ(refusal([&] { weights.cast(at::kChar); }),
+            "[model.weights] layer 1 down holds NaN or infinity, which int8 codes cannot say. Check "
+            "the checkpoint");
+}
+
+TEST(Weights, HugePagesKeepValuesShapesAndTies) {
+  ModelConfig config = gpt2_shape();
+  config.vocabulary = 40'000;  // 2.4 MiB; the other tensors stay where they are
+  const DecoderWeights before = random_weights(config, 1);
+  DecoderWeights weights = before;
+  weights.use_huge_pages();
+  EXPECT_NO_THROW(weights.validate(config));
+  EXPECT_TRUE(weights.head.is_same(weights.token_embedding));
+  EXPECT_FALSE(weights.head.is_same(before.head));
+  EXPECT_TRUE(at::equal(weights.head, before.head));
+  const auto address = reinterpret_cast<uintptr_t>(weights.head.const_data_ptr());
+  EXPECT_EQ(address % (uintptr_t{1} << 21), 0u);
+  EXPECT_TRUE(weights.layers[0].up.is_same(before.layers[0].up));
+}
+
+TEST(Weights, ValidateNamesWhatDoesNotFitInt8Codes) {
+  const ModelConfig config = gpt2_shape();
+  const auto message = [&](const std::function<void(DecoderWeights&)>& change) {
+    DecoderWeights weights = random_weights(config, 1);
+    weights.cast(at::kChar);
+    change(weights);
+    return refusal([&] { weights.validate(config); });
+  };
+  EXPECT_EQ(message([](DecoderWeights& w) { w.layers[1].down_scales.reset(); }),
+            "[model.weights] layer 1 down_scales is missing, wanted shape [16, 2]");
+  EXPECT_EQ(message([](DecoderWeights& w) {
+              w.layers[0].up_scales = w.layers[0].up_scales.to(at::kFloat);
+            }),
+            "[model.weights] layer 0 up_scales is Float where the token embedding is Char, wanted "
+            "BFloat16");
+  EXPECT_EQ(message([](DecoderWeights& w) {
+              w.layers[0].qkv_bias = w.layers[0].qkv_bias.to(at::kBFloat16);
+            }),
+            "[model.weights] layer 0 qkv_bias is BFloat16 where the token embedding is Char, wanted "
+            "Float");
+  EXPECT_NE(message([](DecoderWeights& w) { w.head_scales = w.head_scales.clone(); })
+                .find("ties them"),
+            std::string::npos);
+  DecoderWeights plain = random_weights(config, 1);
+  plain.layers[0].qkv_scales = at::empty({48, 1}, at::kBFloat16);
+  EXPECT_EQ(refusal([&] { plain.validate(config); }),
+            "[model.weights] layer 0 qkv_scales is there, but only int8 codes have scales");
+  DecoderWeights doubles = random_weights(config, 1);
+  doubles.cast(at::kDouble);
+  EXPECT_EQ(refusal([&] { doubles.validate(config); }),
+            "[model.weights] token_embedding is Double, wanted Float, BFloat16 or Char (int8 "
+            "codes)");
+}
+
 TEST(Weights, ValidateNamesTheTensorThatDoesNotFit) {
   const ModelConfig config = gpt2_shape();
   const auto message = [&](const std::function<void(DecoderWeights&)>& change) {
@@ -153,7 +287,7 @@ TEST(Weights, ValidateNamesTheTensorThatDoesNotFit) {
             std::string::npos);
   EXPECT_NE(message([](DecoderWeights& w) {
               w.final_norm = w.final_norm.to(at::kBFloat16);
-            }).find("final_norm is BFloat16 where the token embedding is Float"),
+            }).find("final_norm is BFloat16 where the token embedding is Float, wanted Float"),
             std::string::npos);
   EXPECT_NE(message([](DecoderWeights& w) {
               w.layers[0].down = at::empty({64, 16}).t();

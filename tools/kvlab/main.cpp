@@ -2,6 +2,7 @@
 #include <iostream>
 
 #include "command_arm_process.h"
+#include "command_decode_worker.h"
 #include "command_describe.h"
 #include "command_doctor.h"
 #include "command_generate.h"
@@ -52,6 +53,7 @@ void add_commands(CLI::App& app, Invocation& invocation) {
   add_report_command(app, invocation);
   add_doctor_command(app, invocation);
   add_arm_process_command(app, invocation);
+  add_decode_worker_command(app, invocation);
 }
 
 // The parser only says that a word was not expected.

@@ -12,6 +12,7 @@ namespace kvlab {
 namespace {
 
 constexpr int64_t kLongest = 1'000'000'000;
+constexpr int64_t kMostRowTokens = 4096;
 constexpr int kMostThreads = 1024;
 
 }  // namespace
@@ -28,9 +29,16 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
       ->required();
   app.add_option("--cache", options.cache, "A cache and its options, e.g. paged:block_size=16")
       ->capture_default_str();
-  app.add_option("--attention", options.attention, "eager or sdpa; see kvlab list attention")
+  app.add_option("--attention", options.attention,
+                 "An attention and its options; see kvlab list attention")
       ->capture_default_str();
   app.add_option("--dtype", options.dtype, "f32 or bf16: weights, activations and cache")
+      ->capture_default_str();
+  app.add_option("--weights", options.weights, "f32, bf16 or int8; default: as --dtype");
+  app.add_option("--row-tokens", options.row_tokens,
+                 "Most tokens of a step that the row kernels take; 0 = as measured on this machine, "
+                 "-1 = none")
+      ->check(CLI::Range(int64_t{-1}, kMostRowTokens))
       ->capture_default_str();
   app.add_option("--chunk", options.chunk, "Tokens per prefill step; 0 = all at once")
       ->check(CLI::Range(int64_t{0}, kLongest))
@@ -52,8 +60,10 @@ Model open_model(const ModelOptions& options, const Registry& registry) {
   resolve_options(registry.cache(cache.type, "--cache").info, cache, "cache");
   const ComponentSpec attention = parse_component_spec(options.attention);
   resolve_options(registry.attention(attention.type, "--attention").info, attention, "attention");
+  const at::ScalarType weights =
+      options.weights.empty() ? dtype : parse_weight_type(options.weights);
   set_threads(options.threads);
-  return load_model(find_model(options.model), dtype, dtype);
+  return load_model(find_model(options.model), weights, dtype);
 }
 
 SessionOptions session_options(const ModelOptions& options, const ModelConfig& model,
@@ -64,6 +74,7 @@ SessionOptions session_options(const ModelOptions& options, const ModelConfig& m
   session.cache = parse_component_spec(options.cache);
   session.attention = parse_component_spec(options.attention);
   session.cache_dtype = parse_dtype(options.dtype);
+  session.row_tokens = options.row_tokens;
   session.max_length = options.max_length > 0 ? options.max_length : length;
   session.chunk = options.chunk;
   return session;

@@ -14,8 +14,10 @@ namespace kvlab {
 struct ModelOptions {
   std::string model;
   std::string cache = "preallocated";
-  std::string attention = "eager";
+  std::string attention = "fused";
   std::string dtype = "f32";
+  std::string weights;  ///< empty: as dtype
+  int64_t row_tokens = 0;
   std::vector<std::string> plugins;
   int64_t chunk = 0;
   int64_t max_length = 0;

@@ -17,6 +17,15 @@ int64_t useful_blocks(const CacheShape& shape, int64_t block_size, int64_t limit
   return limit > 0 ? std::min(limit, most) : most;
 }
 
+// Writes one byte to every page: a row that later gets a block that others filled only in part touches
+// no page for the first time in the middle of a text. Blocks that no model has stay reserved only.
+void touch_pages(const at::Tensor& memory) {
+  constexpr size_t kPage = 4096, kMost = size_t{1} << 30;
+  if (memory.nbytes() > kMost) return;
+  auto* bytes = static_cast<volatile char*>(memory.mutable_data_ptr());
+  for (size_t at = 0; at < memory.nbytes(); at += kPage) bytes[at] = 0;
+}
+
 int64_t checked_block_size(int64_t block_size) {
   KVLAB_CHECK_GE(block_size, 1, "[cache.block_store] block_size");
   return block_size;
@@ -33,10 +42,12 @@ BlockStore::BlockStore(const CacheShape& shape, int64_t block_size, int64_t max_
       pool_(useful_blocks(shape, block_size, max_blocks), arena.metadata()),
       tables_(arena.metadata()),
       counts_(arena.metadata()),
-      blocks_(arena.metadata()) {
+      blocks_(arena.metadata()),
+      addresses_(arena.metadata()) {
   tables_.resize(static_cast<size_t>(shape.rows * blocks_per_row_), -1);
   counts_.resize(static_cast<size_t>(shape.rows), 0);
   blocks_.reserve(static_cast<size_t>(pool_.max_blocks()));
+  addresses_.reserve(static_cast<size_t>(pool_.max_blocks()));
 }
 
 bool BlockStore::tail_is_shared(const RowSlice& slice) const {
@@ -71,12 +82,15 @@ void BlockStore::open_blocks(int64_t needed) {
     while (pool_.free() < needed) {
       blocks_.push_back(arena_.allocate({shape_.layers, layer_elements}, shape_.dtype,
                                         MemoryKind::storage));
+      addresses_.push_back(static_cast<char*>(blocks_.back().mutable_data_ptr()));
+      if (!arena_.poisons()) touch_pages(blocks_.back());  // poisoned memory is touched
       pool_.open();
     }
   } catch (...) {
     while (pool_.opened() > before) {
       pool_.close_newest();
       blocks_.pop_back();
+      addresses_.pop_back();
     }
     throw;
   }
@@ -139,11 +153,29 @@ void BlockStore::poison(int32_t block) noexcept {
 }
 
 Run BlockStore::run(int layer, int32_t block) const {
-  const at::Tensor& storage = blocks_[static_cast<size_t>(block)];
-  const int64_t keys = shape_.kv_heads * block_size_ * shape_.key_dim * shape_.element_bytes();
-  char* base = static_cast<char*>(storage.mutable_data_ptr()) +
-               layer * storage.size(1) * shape_.element_bytes();
-  return Run::over(base, base + keys, block_size_, shape_);
+  const int64_t key_bytes =
+      shape_.kv_heads * block_size_ * shape_.key_dim * shape_.element_bytes();
+  char* base = addresses_[static_cast<size_t>(block)] +
+               layer * block_size_ * shape_.token_bytes_per_layer();
+  return Run::over(base, base + key_bytes, block_size_, shape_);
+}
+
+void BlockStore::list(int layer, int row, int64_t end, KVView& view) const {
+  if (end == 0) return;
+  // Segments differ in where they lie and what comes first only.
+  const auto blocks = table(row);
+  KVSegment segment = run(layer, blocks[0]).segment(0, block_size_, 0);
+  const auto* first = static_cast<const char*>(segment.keys.data);
+  const int64_t keys_at = first - addresses_[static_cast<size_t>(blocks[0])];
+  const int64_t values_at = static_cast<const char*>(segment.values.data) - first + keys_at;
+  for (size_t i = 0; segment.first_position < end; ++i) {
+    const char* base = addresses_[static_cast<size_t>(blocks[i])];
+    segment.keys.data = base + keys_at;
+    segment.values.data = base + values_at;
+    segment.count = std::min(block_size_, end - segment.first_position);
+    view.add(segment);
+    segment.first_position += block_size_;
+  }
 }
 
 std::span<const int32_t> BlockStore::table(int row) const {

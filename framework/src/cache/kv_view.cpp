@@ -21,8 +21,31 @@ at::Tensor borrow(const KVPlane& plane, int64_t heads, int64_t count, int64_t di
                        at::TensorOptions().dtype(plane.type));
 }
 
-// Copies one head of a segment to consecutive entries at `to`. Returns the bytes.
+// What a plane's numbers are in a dense tensor.
+at::ScalarType dense_type(const KVPlane& plane) {
+  KVLAB_INVARIANT(plane.type != at::kChar || plane.scales != nullptr,
+                  "[cache.view.dense] a plane of int8 codes needs its scales");
+  return plane.type == at::kChar ? at::kFloat : plane.type;
+}
+
+void decode_head(const KVPlane& plane, int64_t head, int64_t count, int64_t dim, float* to) {
+  const auto* codes = static_cast<const int8_t*>(plane.data) + head * plane.head_stride;
+  const float* scales = plane.scales + head * plane.scale_head_stride;
+  for (int64_t entry = 0; entry < count; ++entry) {
+    const int8_t* from = codes + entry * plane.token_stride;
+    const float scale = scales[entry * plane.scale_token_stride];
+    for (int64_t d = 0; d < dim; ++d) to[d] = static_cast<float>(from[d]) * scale;
+    to += dim;
+  }
+}
+
+// Copies one head of a segment to consecutive entries at `to`, codes as numbers. Returns the bytes
+// written.
 int64_t gather_head(const KVPlane& plane, int64_t head, int64_t count, int64_t dim, char* to) {
+  if (plane.type == at::kChar) {
+    decode_head(plane, head, count, dim, reinterpret_cast<float*>(to));
+    return count * dim * static_cast<int64_t>(sizeof(float));
+  }
   const auto size = static_cast<int64_t>(c10::elementSize(plane.type));
   const char* from = static_cast<const char*>(plane.data) + head * plane.head_stride * size;
   if (plane.token_stride == dim) {
@@ -35,6 +58,52 @@ int64_t gather_head(const KVPlane& plane, int64_t head, int64_t count, int64_t d
   }
   return count * dim * size;
 }
+
+// One of K and V of a slice: borrowed where it lies in one run as wanted, else gathered.
+class DensePlane {
+ public:
+  DensePlane(std::span<const KVSegment> runs, KVPlane KVSegment::*plane, int64_t heads,
+             int64_t dim)
+      : runs_(runs), plane_(plane), heads_(heads), dim_(dim) {
+    if (!runs.empty()) type_ = (runs.front().*plane).type;
+    for (const KVSegment& run : runs) {
+      KVLAB_INVARIANT((run.*plane).type == type_, "[cache.view.dense] the segments of a row must "
+                                                  "have one element type");
+      numbers_ = dense_type(run.*plane);
+    }
+  }
+
+  bool coded() const { return type_ == at::kChar; }
+
+  at::Tensor borrowed(int64_t longest) const {
+    return borrow(runs_.front().*plane_, heads_, longest, dim_);
+  }
+
+  // Adds to `bytes` what it has written. Short heads end in zeros: masked, but 0 * NaN would spoil
+  // the sum.
+  at::Tensor gathered(int64_t longest, StorageArena& scratch, int64_t& bytes) const {
+    at::Tensor made = scratch.allocate({heads_, longest, dim_}, numbers_, MemoryKind::scratch);
+    const int64_t entry_bytes = dim_ * static_cast<int64_t>(c10::elementSize(numbers_));
+    char* next = static_cast<char*>(made.mutable_data_ptr());
+    for (int64_t head = 0; head < heads_; ++head) {
+      char* const end = next + longest * entry_bytes;
+      for (const KVSegment& run : runs_) {
+        if (head < run.head_begin || head >= run.head_end) continue;
+        bytes += gather_head(run.*plane_, head - run.head_begin, run.count, dim_, next);
+        next += run.count * entry_bytes;
+      }
+      std::fill(next, end, char{0});
+      next = end;
+    }
+    return made;
+  }
+
+ private:
+  std::span<const KVSegment> runs_;
+  KVPlane KVSegment::*plane_;
+  int64_t heads_, dim_;
+  at::ScalarType type_ = at::kFloat, numbers_ = at::kFloat;
+};
 
 }  // namespace
 
@@ -103,41 +172,13 @@ DenseKV KVView::dense(int64_t slice, const PositionEncoding& position,
     std::fill(next, positions + (head + 1) * longest, kNoPosition);
   }
 
-  const at::ScalarType key_type = runs.empty() ? at::kFloat : runs.front().keys.type;
-  const at::ScalarType value_type = runs.empty() ? at::kFloat : runs.front().values.type;
-  for (const KVSegment& run : runs) {
-    KVLAB_INVARIANT(run.keys.type == key_type && run.values.type == value_type,
-                    "[cache.view.dense] the segments of a row must have one element type");
-  }
-  if (runs.size() == 1 && uniform_ && rotated) {
-    kv.keys = borrow(runs.front().keys, num_kv_heads_, longest, key_dim_);
-    kv.values = borrow(runs.front().values, num_kv_heads_, longest, value_dim_);
-    return kv;
-  }
-  kv.keys = scratch.allocate({num_kv_heads_, longest, key_dim_}, key_type, MemoryKind::scratch);
-  kv.values =
-      scratch.allocate({num_kv_heads_, longest, value_dim_}, value_type, MemoryKind::scratch);
-  const int64_t key_bytes = key_dim_ * static_cast<int64_t>(c10::elementSize(key_type));
-  const int64_t value_bytes = value_dim_ * static_cast<int64_t>(c10::elementSize(value_type));
-  char* keys = static_cast<char*>(kv.keys.mutable_data_ptr());
-  char* values = static_cast<char*>(kv.values.mutable_data_ptr());
-  for (int64_t head = 0; head < num_kv_heads_; ++head) {
-    int64_t entry = head * longest;
-    for (const KVSegment& run : runs) {
-      if (head < run.head_begin || head >= run.head_end) continue;
-      const int64_t local = head - run.head_begin;
-      kv.gathered_bytes +=
-          gather_head(run.keys, local, run.count, key_dim_, keys + entry * key_bytes);
-      kv.gathered_bytes +=
-          gather_head(run.values, local, run.count, value_dim_, values + entry * value_bytes);
-      entry += run.count;
-    }
-    // Short heads end in zeros: masked, but 0 * NaN would spoil the sum.
-    const auto missing = static_cast<size_t>((head + 1) * longest - entry);
-    if (missing == 0) continue;
-    std::memset(keys + entry * key_bytes, 0, missing * static_cast<size_t>(key_bytes));
-    std::memset(values + entry * value_bytes, 0, missing * static_cast<size_t>(value_bytes));
-  }
+  const DensePlane keys(runs, &KVSegment::keys, num_kv_heads_, key_dim_);
+  const DensePlane values(runs, &KVSegment::values, num_kv_heads_, value_dim_);
+  const bool in_one_run = runs.size() == 1 && uniform_ && rotated;
+  kv.keys = in_one_run && !keys.coded() ? keys.borrowed(longest)
+                                        : keys.gathered(longest, scratch, kv.gathered_bytes);
+  kv.values = in_one_run && !values.coded() ? values.borrowed(longest)
+                                            : values.gathered(longest, scratch, kv.gathered_bytes);
   if (!rotated && longest > 0) {
     KVLAB_INVARIANT(!kv.padded, "[cache.view.dense] keys kept before position need the same "
                                 "number of entries in every head");

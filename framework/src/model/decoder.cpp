@@ -1,73 +1,135 @@
 #include "kvlab/model/decoder.h"
 
-#include <ATen/ops/add.h>
-#include <ATen/ops/embedding.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
-#include <ATen/ops/gelu.h>
-#include <ATen/ops/layer_norm.h>
-#include <ATen/ops/linear.h>
-#include <ATen/ops/mul.h>
-#include <ATen/ops/rms_norm.h>
-#include <ATen/ops/silu.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <cstring>
 
+#include "decoder_buffers.h"
 #include "kvlab/core/error.h"
+#include "kvlab/kernels/elementwise.h"
+#include "weight_product.h"
 
 namespace kvlab {
 
 namespace {
 
-// x [N,in] times weight [out,in]; runs in the weight's type and comes back in x's.
-at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  const std::optional<at::Tensor> added =
-      bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt;
-  if (x.scalar_type() == weight.scalar_type()) return at::linear(x, weight, added);
-  return at::linear(x.to(weight.scalar_type()), weight, added).to(x.scalar_type());
+using Clock = std::chrono::steady_clock;
+
+// Adds the time since it was made, or since the last call, to one field of a profile.
+class Stopwatch {
+ public:
+  explicit Stopwatch(StepProfile* profile) : profile_(profile) {
+    if (profile_ != nullptr) last_ = Clock::now();
+  }
+
+  void count(int64_t StepProfile::*field) {
+    if (profile_ == nullptr) return;
+    const Clock::time_point now = Clock::now();
+    profile_->*field += std::chrono::duration_cast<std::chrono::nanoseconds>(now - last_).count();
+    last_ = now;
+  }
+
+ private:
+  StepProfile* profile_;
+  Clock::time_point last_;
+};
+
+kernels::Epilogue activation_of(MlpType mlp) {
+  switch (mlp) {
+    case MlpType::gelu_tanh: return kernels::Epilogue::gelu_tanh;
+    case MlpType::gelu_erf: return kernels::Epilogue::gelu_erf;
+    case MlpType::swiglu: break;
+  }
+  return kernels::Epilogue::swiglu;
+}
+
+struct Norm {
+  std::vector<float> weight, bias;  // bias may be empty
+
+  Norm(const at::Tensor& scale, const at::Tensor& shift)
+      : weight(as_floats(scale)), bias(as_floats(shift)) {}
+};
+
+struct Layer {
+  Norm attention_norm, mlp_norm;
+  Linear qkv, output, up, down;
+
+  explicit Layer(const LayerWeights& from)
+      : attention_norm(from.attention_norm, from.attention_norm_bias),
+        mlp_norm(from.mlp_norm, from.mlp_norm_bias),
+        qkv(from.qkv, from.qkv_scales, from.qkv_bias),
+        output(from.output, from.output_scales, from.output_bias),
+        up(from.up, from.up_scales, from.up_bias),
+        down(from.down, from.down_scales, from.down_bias) {}
+};
+
+void normalise(const ModelConfig& config, const Norm& norm, const float* x, int64_t tokens,
+               float* y, ThreadPool& threads) {
+  if (config.norm == NormType::rmsnorm) {
+    kernels::rms_norm(x, norm.weight.data(), config.norm_epsilon, config.d_model, tokens, y,
+                      threads);
+    return;
+  }
+  kernels::layer_norm(x, norm.weight.data(), norm.bias.empty() ? nullptr : norm.bias.data(),
+                      config.norm_epsilon, config.d_model, tokens, y, threads);
 }
 
 }  // namespace
+
+struct Decoder::Plan {
+  std::vector<Layer> layers;
+  Norm final_norm;
+  Linear embedding, head;
+  bool rounds;  // activations have bf16 precision
+
+  Plan(const DecoderWeights& weights, at::ScalarType activations)
+      : final_norm(weights.final_norm, weights.final_norm_bias),
+        embedding(weights.token_embedding, weights.token_embedding_scales, {}),
+        head(weights.head, weights.head_scales, {}),
+        rounds(activations == at::kBFloat16) {
+    for (const LayerWeights& layer : weights.layers) layers.emplace_back(layer);
+  }
+
+  void round(float* values, int64_t count) const {
+    if (rounds) kernels::round_to_bf16(values, count);
+  }
+};
 
 Decoder::Decoder(ModelConfig config, DecoderWeights weights, at::ScalarType activations)
     : config_(std::move(config)), weights_(std::move(weights)), activations_(activations) {
   config_.validate();
   weights_.validate(config_);
+  plan_ = std::make_shared<const Plan>(weights_, activations_);
 }
 
-at::Tensor Decoder::normalise(const at::Tensor& x, const at::Tensor& weight,
-                              const at::Tensor& bias) const {
-  // Sums of squares need fp32; LibTorch's norms keep it inside where the types agree.
-  const at::Tensor scale = weight.to(x.scalar_type());
-  if (config_.norm == NormType::rmsnorm) {
-    return at::rms_norm(x, {config_.d_model}, scale, config_.norm_epsilon);
-  }
-  return at::layer_norm(x, {config_.d_model}, scale,
-                        bias.defined() ? bias.to(x.scalar_type()) : at::Tensor(),
-                        config_.norm_epsilon);
-}
-
-at::Tensor Decoder::embed(const StepContext& context, const at::Tensor& positions) const {
-  const auto tokens = context.plan.tokens();
-  at::Tensor ids = at::empty({context.plan.num_tokens()}, at::kLong);
-  int64_t* id = ids.mutable_data_ptr<int64_t>();
-  for (const int32_t token : tokens) {
+void Decoder::embed(const StepContext& context) const {
+  DecoderBuffers& buffers = *context.workspace.buffers_;
+  const kernels::Matrix table = plan_->embedding.matrix();
+  const int64_t d = config_.d_model;
+  float* x = buffers.x.need(context.plan.num_tokens() * d);
+  float* row = x;
+  for (const int32_t token : context.plan.tokens()) {
     KVLAB_CHECK(token >= 0 && token < config_.vocabulary, "[model.decoder] token ", token,
                 " is outside the vocabulary of ", config_.vocabulary,
                 "; use the tokenizer that belongs to the model");
-    *id++ = token;
+    kernels::decode_rows(table, token, 1, row, context.threads);
+    row += d;
   }
-  at::Tensor x = at::embedding(weights_.token_embedding, ids).to(activations_);
-  context.position.add_to_embedding(x, positions);
-  return x;
+  plan_->round(x, row - x);
+  context.position.add_to_embedding(buffers.embedding, buffers.positions);
+  plan_->round(x, row - x);
 }
 
 at::Tensor Decoder::forward(const StepContext& context) const {
   const int64_t tokens = context.plan.num_tokens();
-  at::Tensor positions = at::empty({tokens}, at::kLong);
-  at::Tensor rotary = at::empty({tokens}, at::kLong);
-  int64_t* text = positions.mutable_data_ptr<int64_t>();
-  int64_t* angle = rotary.mutable_data_ptr<int64_t>();
+  Stopwatch watch(context.profile);
+  DecoderBuffers& buffers = *context.workspace.buffers_;
+  buffers.begin_step(config_, tokens, context.cache_dtype);
+  int64_t* text = buffers.positions.mutable_data_ptr<int64_t>();
+  int64_t* angle = buffers.rotary.mutable_data_ptr<int64_t>();
   for (const RowSlice& slice : context.plan.slices()) {
     KVLAB_CHECK_LE(slice.end_position(), config_.context, "[model.decoder] text of row ",
                    slice.row, " in tokens (the model's context)");
@@ -77,69 +139,111 @@ at::Tensor Decoder::forward(const StepContext& context) const {
       *angle++ = base + i;
     }
   }
-  at::Tensor x = embed(context, positions);
-  for (int64_t layer = 0; layer < config_.layers; ++layer) {
-    const LayerWeights& weights = weights_.layers[static_cast<size_t>(layer)];
-    x = at::add(x, attend(context, layer, x, rotary));
-    x = at::add(x, feed_forward(weights, x));
+  embed(context);
+  watch.count(&StepProfile::other_ns);
+  for (size_t layer = 0; layer < plan_->layers.size(); ++layer) {
+    attend(context, layer);
+    feed_forward(context, layer);
   }
+  watch = Stopwatch(context.profile);
+  const int64_t d = config_.d_model;
   const auto wanted = context.plan.wanted();
   const auto count = static_cast<int64_t>(wanted.size());
-  if (count != tokens) {
-    const at::Tensor rows = at::from_blob(const_cast<int64_t*>(wanted.data()), {count},
-                                          at::TensorOptions().dtype(at::kLong));
-    x = x.index_select(0, rows);
+  const float* x = buffers.x.need(tokens * d);
+  float* hidden = buffers.hidden.need(std::max<int64_t>(count, 1) * d);
+  for (int64_t i = 0; i < count; ++i) {
+    std::memcpy(hidden + i * d, x + wanted[static_cast<size_t>(i)] * d,
+                static_cast<size_t>(d) * sizeof(float));
   }
-  return normalise(x, weights_.final_norm, weights_.final_norm_bias);
+  normalise(config_, plan_->final_norm, hidden, count, hidden, context.threads);
+  plan_->round(hidden, count * d);
+  watch.count(&StepProfile::other_ns);
+  return at::from_blob(hidden, {count, d}, at::kFloat);
 }
 
-at::Tensor Decoder::attend(const StepContext& context, int64_t layer, const at::Tensor& x,
-                           const at::Tensor& rotary) const {
-  const LayerWeights& weights = weights_.layers[static_cast<size_t>(layer)];
-  const int64_t tokens = x.size(0);
-  const int64_t dim = config_.head_dim;
-  const int64_t query_width = config_.n_heads * dim;
-  const int64_t kv_width = config_.n_kv_heads * dim;
+void Decoder::attend(const StepContext& context, size_t layer) const {
+  const Layer& weights = plan_->layers[layer];
+  DecoderBuffers& buffers = *context.workspace.buffers_;
+  const WeightProduct multiply(buffers, context.threads, context.row_tokens);
+  const int64_t tokens = context.plan.num_tokens();
+  const int64_t query_width = config_.n_heads * config_.head_dim;
+  const int64_t kv_width = 2 * config_.n_kv_heads * config_.head_dim;
+  const int64_t width = query_width + kv_width;
+  float* x = buffers.x.need(tokens * config_.d_model);
+  float* normal = buffers.normal.need(tokens * config_.d_model);
+  Stopwatch watch(context.profile);
 
-  const at::Tensor normal = normalise(x, weights.attention_norm, weights.attention_norm_bias);
-  const at::Tensor qkv = linear(normal, weights.qkv, weights.qkv_bias);
-  const auto heads = [&](int64_t begin, int64_t width) {
-    return qkv.narrow(1, begin, width).view({tokens, width / dim, dim});
-  };
-  at::Tensor query = heads(0, query_width);
-  at::Tensor key = heads(query_width, kv_width);
-  const at::Tensor value = heads(query_width + kv_width, kv_width);
-  context.position.rotate(query, rotary);
-  if (!context.cache.traits().keys_before_position) context.position.rotate(key, rotary);
+  normalise(config_, weights.attention_norm, x, tokens, normal, context.threads);
+  plan_->round(normal, tokens * config_.d_model);
+  watch.count(&StepProfile::other_ns);
+  Projections& qkv = buffers.projections(layer);
+  multiply(weights.qkv, normal, tokens, qkv.data, kernels::Epilogue::store);
+  plan_->round(qkv.data, tokens * width);
+  watch.count(&StepProfile::linear_ns);
+  context.position.rotate(qkv.query, buffers.rotary);
+  if (!context.cache.traits().keys_before_position) {
+    context.position.rotate(qkv.key, buffers.rotary);
+  }
+  plan_->round(qkv.data, tokens * width);
+  if (qkv.cache_data != nullptr) {
+    auto* to = static_cast<uint16_t*>(qkv.cache_data);
+    for (int64_t token = 0; token < tokens; ++token) {
+      kernels::to_bf16(qkv.data + token * width + query_width, to + token * kv_width, kv_width);
+    }
+  }
+  watch.count(&StepProfile::other_ns);
 
   const int index = static_cast<int>(layer);
-  context.cache.append(index, key.to(context.cache_dtype), value.to(context.cache_dtype));
-  const KVView& view = context.cache.view(index, query);
-  at::Tensor output = at::empty({tokens, config_.n_heads, dim}, x.options());
-  context.attention.forward(AttentionInput{query, output, context.plan, view, context.position,
-                                           context.scratch,
-                                           1.0F / std::sqrt(static_cast<float>(dim)),
-                                           config_.window});
-  return linear(output.view({tokens, query_width}), weights.output, weights.output_bias);
+  context.cache.append(index, qkv.cache_key, qkv.cache_value);
+  const KVView& view = context.cache.view(index, qkv.query);
+  const FeedbackRequest& request = context.cache.traits().feedback;
+  const bool observed = request.kind != FeedbackRequest::Kind::none;
+  if (observed) buffers.feedback.begin(request, view);
+  watch.count(&StepProfile::cache_ns);
+  context.attention.forward(AttentionInput{
+      qkv.query, buffers.attended, context.plan, view, context.position, context.scratch,
+      1.0F / std::sqrt(static_cast<float>(config_.head_dim)), config_.window, &context.threads,
+      observed ? &buffers.feedback : nullptr});
+  float* mixed = buffers.mixed.need(tokens * query_width);
+  plan_->round(mixed, tokens * query_width);
+  watch.count(&StepProfile::attention_ns);
+  if (observed) context.cache.observe(index, buffers.feedback);
+  watch.count(&StepProfile::cache_ns);
+  multiply(weights.output, mixed, tokens, x, kernels::Epilogue::add);
+  plan_->round(x, tokens * config_.d_model);
+  watch.count(&StepProfile::linear_ns);
 }
 
-at::Tensor Decoder::feed_forward(const LayerWeights& layer, const at::Tensor& x) const {
-  const at::Tensor normal = normalise(x, layer.mlp_norm, layer.mlp_norm_bias);
-  const at::Tensor up = linear(normal, layer.up, layer.up_bias);
-  at::Tensor inner;
-  switch (config_.mlp) {
-    case MlpType::gelu_tanh: inner = at::gelu(up, "tanh"); break;
-    case MlpType::gelu_erf: inner = at::gelu(up, "none"); break;
-    case MlpType::swiglu:
-      inner = at::mul(at::silu(up.narrow(1, 0, config_.d_mlp)),
-                      up.narrow(1, config_.d_mlp, config_.d_mlp));
-      break;
-  }
-  return linear(inner, layer.down, layer.down_bias);
+void Decoder::feed_forward(const StepContext& context, size_t layer) const {
+  const Layer& weights = plan_->layers[layer];
+  DecoderBuffers& buffers = *context.workspace.buffers_;
+  const WeightProduct multiply(buffers, context.threads, context.row_tokens);
+  const int64_t tokens = context.plan.num_tokens();
+  const int64_t d = config_.d_model;
+  float* x = buffers.x.need(tokens * d);
+  float* normal = buffers.normal.need(tokens * d);
+  float* inner = buffers.inner.need(tokens * config_.d_mlp);
+  Stopwatch watch(context.profile);
+
+  normalise(config_, weights.mlp_norm, x, tokens, normal, context.threads);
+  plan_->round(normal, tokens * d);
+  watch.count(&StepProfile::other_ns);
+  multiply(weights.up, normal, tokens, inner, activation_of(config_.mlp));
+  plan_->round(inner, tokens * config_.d_mlp);
+  multiply(weights.down, inner, tokens, x, kernels::Epilogue::add);
+  plan_->round(x, tokens * d);
+  watch.count(&StepProfile::linear_ns);
 }
 
-at::Tensor Decoder::logits(const at::Tensor& hidden) const {
-  return linear(hidden, weights_.head, at::Tensor()).to(at::kFloat);
+at::Tensor Decoder::logits(const StepContext& context, const at::Tensor& hidden) const {
+  Stopwatch watch(context.profile);
+  DecoderBuffers& buffers = *context.workspace.buffers_;
+  const int64_t count = hidden.size(0);
+  float* logits = buffers.logits.need(std::max<int64_t>(count, 1) * config_.vocabulary);
+  const WeightProduct multiply(buffers, context.threads, context.row_tokens);
+  multiply(plan_->head, hidden.const_data_ptr<float>(), count, logits, kernels::Epilogue::store);
+  watch.count(&StepProfile::linear_ns);
+  return at::from_blob(logits, {count, config_.vocabulary}, at::kFloat);
 }
 
 }  // namespace kvlab

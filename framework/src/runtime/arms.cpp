@@ -8,6 +8,7 @@ SessionOptions arm_session_options(const RuntimeConfig& runtime, const ArmConfig
   options.cache = arm.cache;
   options.attention = arm.attention.value_or(runtime.attention);
   options.cache_dtype = arm.cache_dtype.value_or(runtime.cache);
+  options.row_tokens = runtime.row_tokens;
   options.rows = rows;
   options.max_length = max_length;
   options.chunk = runtime.chunk;

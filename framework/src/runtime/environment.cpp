@@ -10,7 +10,9 @@
 #include <sstream>
 #include <thread>
 
+#include "kvlab/kernels/target.h"
 #include "kvlab/runtime/process.h"
+#include "kvlab/runtime/row_crossover.h"
 #include "kvlab/runtime/run_folder.h"
 #include "kvlab/runtime/session.h"
 
@@ -18,21 +20,18 @@ namespace kvlab {
 
 namespace {
 
-std::string first_line_with(const char* path, const std::string& key) {
-  std::ifstream file(path);
+std::string cpu_flags() {
+  std::ifstream file("/proc/cpuinfo");
   std::string line;
   while (std::getline(file, line)) {
-    if (!line.starts_with(key)) continue;
-    const size_t colon = line.find(':');
-    const size_t begin = line.find_first_not_of(" \t", colon + 1);
-    return begin == std::string::npos ? "" : line.substr(begin);
+    if (line.starts_with("flags")) return line.substr(line.find(':') + 1);
   }
-  return "unknown";
+  return "";
 }
 
 // The instruction sets that matter to these kernels.
 std::string instruction_sets() {
-  std::istringstream flags(first_line_with("/proc/cpuinfo", "flags"));
+  std::istringstream flags(cpu_flags());
   std::string found, flag;
   while (flags >> flag) {
     for (const char* known : {"sse4_2", "avx2", "fma", "f16c", "avx512f", "avx512bw",
@@ -41,6 +40,27 @@ std::string instruction_sets() {
     }
   }
   return found.empty() ? "unknown" : found;
+}
+
+// Which of "always madvise never" is chosen.
+std::string huge_page_setting() {
+  std::ifstream file("/sys/kernel/mm/transparent_hugepage/enabled");
+  std::string line;
+  std::getline(file, line);
+  const size_t begin = line.find('['), end = line.find(']');
+  if (begin == std::string::npos || end == std::string::npos) return "unknown";
+  return line.substr(begin + 1, end - begin - 1);
+}
+
+// What sessions take where `row_tokens` is 0: "16 tokens (f32 3072x576), ...".
+std::string measured_row_tokens() {
+  const std::string machine = row_crossover_machine(threads());
+  std::string text;
+  for (const auto& [key, tokens] : RowCrossoverFile::of_user().entries(machine)) {
+    text += fmt::format("{}{} tokens ({})", text.empty() ? "" : ", ", tokens,
+                        key.substr(machine.size()));
+  }
+  return text.empty() ? "not measured" : text;
 }
 
 // Output of a fixed command; empty where it fails.
@@ -89,10 +109,13 @@ std::vector<ReportFact> describe_environment(const Registry& registry) {
 #endif
       {"LibTorch", TORCH_VERSION},
       {"system", fmt::format("{} {} {}", system.sysname, system.release, system.machine)},
-      {"CPU", first_line_with("/proc/cpuinfo", "model name")},
+      {"CPU", cpu_model()},
       {"instruction sets", instruction_sets()},
+      {"instruction set of the kernels", kernels::target()},
       {"hardware threads", std::to_string(std::thread::hardware_concurrency())},
       {"threads used", std::to_string(threads())},
+      {"row kernels measured faster up to", measured_row_tokens()},
+      {"transparent huge pages", huge_page_setting()},
       {"memory available", fmt::format("{:.1f} GB", static_cast<double>(available_memory()) / 1e9)},
       {"load (1, 5, 15 min)", fmt::format("{:.2f} {:.2f} {:.2f}", load[0], load[1], load[2])},
       {"caches", names_of(registry.caches())},

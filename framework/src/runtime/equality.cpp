@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
 
 #include "kvlab/core/error.h"
 #include "kvlab/runtime/statistics.h"
@@ -61,53 +60,56 @@ LogitRecord record_logits(Session& session, const std::vector<std::vector<int32_
   return record;
 }
 
-LogitComparison compare_logits(const LogitRecord& control, Session& arm) {
-  LogitComparison result;
-  for (const auto& row : control.rows) {
-    for (const float logit : row) {
-      result.largest_logit = std::max(result.largest_logit, std::abs(static_cast<double>(logit)));
+void LogitDistance::add(std::span<const float> wanted, std::span<const float> found,
+                        int64_t position, int32_t next) {
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    sum_.largest_logit = std::max(sum_.largest_logit, std::abs(static_cast<double>(wanted[i])));
+    const double difference = std::abs(static_cast<double>(found[i]) - wanted[i]);
+    sum_.largest_difference = std::max(sum_.largest_difference, difference);
+  }
+  const int32_t best = argmax(wanted);
+  distinct_.insert(best);
+  if (argmax(found) != best) misses_.push_back({position, gap(wanted, best)});
+  divergences_.push_back(divergence(wanted, found));
+  if (next >= 0) {
+    nll_change_ += negative_log_likelihood(found, next) - negative_log_likelihood(wanted, next);
+    ++nll_tokens_;
+  }
+}
+
+LogitComparison LogitDistance::result() const {
+  KVLAB_INVARIANT(!divergences_.empty(), "[runtime.equality] nothing was compared");
+  LogitComparison result = sum_;
+  result.tokens = static_cast<int64_t>(divergences_.size());
+  result.distinct_tokens = static_cast<int64_t>(distinct_.size());
+  result.argmax_differs = static_cast<int64_t>(misses_.size());
+  const double tie = 2 * kEqualityTolerance * result.largest_logit;
+  for (const Miss& miss : misses_) {
+    if (miss.gap < tie) {
+      ++result.argmax_ties;
+    } else if (result.first_difference < 0 || miss.position < result.first_difference) {
+      result.first_difference = miss.position;
     }
   }
-  const double tie = 2 * kEqualityTolerance * result.largest_logit;
-  std::vector<double> divergences;
-  std::set<int32_t> distinct;
-  double nll_change = 0;
-  int64_t nll_tokens = 0;
-  teacher_force(arm, control.texts, [&](int row, int64_t position, std::span<const float> logits) {
-    const auto text = static_cast<size_t>(row);
-    const std::span<const float> wanted = control.at(text, position);
-    for (size_t i = 0; i < logits.size(); ++i) {
-      const double difference = std::abs(static_cast<double>(logits[i]) - wanted[i]);
-      result.largest_difference = std::max(result.largest_difference, difference);
-    }
-    const int32_t best = argmax(wanted);
-    distinct.insert(best);
-    if (argmax(logits) != best) {
-      ++result.argmax_differs;
-      if (gap(wanted, best) < tie) {
-        ++result.argmax_ties;
-      } else if (result.first_difference < 0 || position < result.first_difference) {
-        result.first_difference = position;
-      }
-    }
-    divergences.push_back(divergence(wanted, logits));
-    const auto& tokens = control.texts[text];
-    if (static_cast<size_t>(position + 1) < tokens.size()) {
-      const int32_t next = tokens[static_cast<size_t>(position + 1)];
-      nll_change += negative_log_likelihood(logits, next) - negative_log_likelihood(wanted, next);
-      ++nll_tokens;
-    }
-  });
-  result.tokens = static_cast<int64_t>(divergences.size());
-  KVLAB_INVARIANT(result.tokens > 0, "[runtime.equality] nothing was compared");
-  result.distinct_tokens = static_cast<int64_t>(distinct.size());
-  result.mean_kl = mean(divergences);
-  if (const auto deviation = standard_deviation(divergences)) {
+  result.mean_kl = mean(divergences_);
+  if (const auto deviation = standard_deviation(divergences_)) {
     result.kl_half_width = student_t_quantile(0.975, static_cast<double>(result.tokens - 1)) *
                            *deviation / std::sqrt(static_cast<double>(result.tokens));
   }
-  if (nll_tokens > 0) result.mean_nll_change = nll_change / static_cast<double>(nll_tokens);
+  if (nll_tokens_ > 0) result.mean_nll_change = nll_change_ / static_cast<double>(nll_tokens_);
   return result;
+}
+
+LogitComparison compare_logits(const LogitRecord& control, Session& arm) {
+  LogitDistance distance;
+  teacher_force(arm, control.texts, [&](int row, int64_t position, std::span<const float> logits) {
+    const auto text = static_cast<size_t>(row);
+    const auto& tokens = control.texts[text];
+    const auto next = static_cast<size_t>(position + 1);
+    distance.add(control.at(text, position), logits, position,
+                 next < tokens.size() ? tokens[next] : -1);
+  });
+  return distance.result();
 }
 
 double LogitComparison::relative_difference() const {

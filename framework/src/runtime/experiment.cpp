@@ -48,9 +48,10 @@ void complete_report(ReportDocument& report, const ExperimentConfig& config,
   if (report.title.empty()) report.title = config.title;
   if (config.primary_metric) report.primary_metric = *config.primary_metric;
   report.command = command_line(options.argv);
-  const char* plugin_path = std::getenv("KVLAB_PLUGIN_PATH");
-  if (plugin_path != nullptr && *plugin_path != '\0') {
-    report.command = "KVLAB_PLUGIN_PATH=" + shell_word(plugin_path) + " " + report.command;
+  for (const std::string name : {"KVLAB_SIMD_TARGET", "KVLAB_PLUGIN_PATH"}) {
+    const char* value = std::getenv(name.c_str());
+    if (value == nullptr || *value == '\0') continue;
+    report.command = name + "=" + shell_word(value) + " " + report.command;
   }
   environment.push_back({"peak resident memory",
                          detail::concat(peak_resident_bytes() / 1000000, " MB (whole process)")});

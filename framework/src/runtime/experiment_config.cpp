@@ -16,6 +16,9 @@ constexpr int64_t kLargest = std::numeric_limits<int64_t>::max();
 constexpr int64_t kLargestSize = int64_t{1} << 31;  // of one dimension; products stay in 64 bits
 constexpr double kMostSeconds = 1e6;
 const std::vector<std::string> kDtypes = {"f32", "bf16"};
+const std::vector<std::string> kWeightTypes = {"f32", "bf16", "int8"};
+constexpr int64_t kMostRowTokens = 4096;
+constexpr int64_t kLibraryProductsOnly = -1;
 
 // A child reader, or one over an empty map where the key is absent: then defaults apply.
 ConfigReader child_or_empty(ConfigReader& reader, const std::string& key) {
@@ -46,11 +49,10 @@ void need_isolation(ConfigReader& reader, Isolation isolation) {
                         "process at the top, or delete the key");
 }
 
-void refuse_int8(ConfigReader& reader, const char* key) {
+// int8 is a type of weights; of activations there is none, and int8 caches are plugins.
+void refuse_int8(ConfigReader& reader, const char* key, const char* advice) {
   const std::optional<ConfigNode> node = reader.optional_value(key);
-  if (node && node->is_scalar() && node->text() == "int8") {
-    reader.fail(key, "int8 weights are not implemented yet; write f32 or bf16");
-  }
+  if (node && node->is_scalar() && node->text() == "int8") reader.fail(key, advice);
 }
 
 NormType parse_norm(const std::string& text) {
@@ -224,8 +226,16 @@ at::ScalarType parse_dtype(const std::string& text) {
                                  suggestion(text, kDtypes)));
 }
 
+at::ScalarType parse_weight_type(const std::string& text) {
+  if (text == "int8") return at::kChar;
+  if (text == "f32" || text == "bf16") return parse_dtype(text);
+  throw UserError(detail::concat("[runtime.weights] '", text, "' is no type of weights here.",
+                                 suggestion(text, kWeightTypes)));
+}
+
 std::string dtype_name(at::ScalarType type) {
   if (type == at::kFloat) return "f32";
+  if (type == at::kChar) return "int8";
   KVLAB_INVARIANT(type == at::kBFloat16, "[runtime.dtype] type has no name in configs");
   return "bf16";
 }
@@ -378,13 +388,16 @@ RuntimeConfig parse_runtime(ConfigReader& reader, const std::string& key) {
   const unsigned hardware = std::thread::hardware_concurrency();
   config.threads =
       static_cast<int>(child.integer_or("threads", hardware == 0 ? 1 : hardware, {1, 1024}));
-  refuse_int8(child, "dtype");
-  refuse_int8(child, "weights");
+  refuse_int8(child, "dtype", "int8 is a type of weights alone; write weights: int8, and f32 or "
+                              "bf16 here for activations and cache");
+  refuse_int8(child, "cache_dtype", "a cache that keeps codes is a cache of its own; choose one as "
+                                    "the arm's cache, and f32 or bf16 here");
   const std::string dtype = child.choice_or("dtype", "f32", kDtypes);
   config.activations = parse_dtype(dtype);
-  config.weights = parse_dtype(child.choice_or("weights", dtype, kDtypes));
+  config.weights = parse_weight_type(child.choice_or("weights", dtype, kWeightTypes));
   config.cache = parse_dtype(child.choice_or("cache_dtype", dtype, kDtypes));
   config.attention = child.component_or("attention", config.attention);
+  config.row_tokens = child.integer_or("row_tokens", 0, {kLibraryProductsOnly, kMostRowTokens});
   config.chunk = child.integer_or("chunk", 0, {0, kLargestSize});
   if (child.choice_or("overflow", "error", {"stop", "error"}) == "stop") {
     config.overflow = OverflowPolicy::stop;

@@ -54,6 +54,13 @@ class Generation {
         running_(prompts.size(), true) {
     check();
     result_.tokens.resize(prompts.size());
+    // All at once: a decode step allocates nothing that grows with the text.
+    const int64_t most = std::min(options.new_tokens, session.shape().max_length + 1);
+    for (size_t row = 0; row < prompts.size(); ++row) {
+      texts_[row].reserve(prompts[row].size() + static_cast<size_t>(most));
+      result_.tokens[row].reserve(static_cast<size_t>(most));
+    }
+    result_.token_ns.reserve(static_cast<size_t>(most));
     result_.stopped.assign(prompts.size(), StopReason::length);
   }
 

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "kvlab/core/error.h"
+#include "kvlab/kernels/linear.h"
 #include "kvlab/runtime/session.h"
 
 namespace kvlab {
@@ -48,6 +49,24 @@ int64_t peak_for(const Registry& registry, const ComponentSpec& cache, const Cac
   } catch (const CapacityError&) {
     return registry.estimate_cache(cache, shape, StepSequence{}).peak_total;
   }
+}
+
+struct MatrixSize {
+  int64_t rows, columns;
+};
+
+MatrixSize largest_matrix(const ModelConfig& model) {
+  const int64_t up_rows = model.mlp == MlpType::swiglu ? 2 * model.d_mlp : model.d_mlp;
+  const int64_t qkv_rows = (model.n_heads + 2 * model.n_kv_heads) * model.head_dim;
+  return {std::max({model.vocabulary, up_rows, qkv_rows}), model.d_model};
+}
+
+// Codes come with a bf16 scale per group of columns.
+int64_t bytes_of_matrix(MatrixSize size, at::ScalarType type) {
+  const int64_t weights = size.rows * size.columns * static_cast<int64_t>(c10::elementSize(type));
+  if (type != at::kChar) return weights;
+  const int64_t groups = (size.columns + kernels::kScaleGroup - 1) / kernels::kScaleGroup;
+  return weights + size.rows * groups * static_cast<int64_t>(c10::elementSize(at::kBFloat16));
 }
 
 }  // namespace
@@ -111,8 +130,10 @@ void check_memory(const Registry& registry, const SessionOptions& options, const
 }
 
 void check_weights_fit(const ModelConfig& model, at::ScalarType type) {
-  // Weights are read or drawn in f32 and cast tensor by tensor.
-  const int64_t needed = model.parameters() * static_cast<int64_t>(c10::elementSize(at::kFloat));
+  // Weights are read or drawn in f32, then cast and moved tensor by tensor.
+  const int64_t needed =
+      model.parameters() * static_cast<int64_t>(c10::elementSize(at::kFloat)) +
+      bytes_of_matrix(largest_matrix(model), type);
   const int64_t available = available_memory();
   if (needed <= available) return;
   throw CapacityError(detail::concat(

@@ -48,6 +48,7 @@ Model load_model(const ModelSource& source, at::ScalarType weights, at::ScalarTy
   Checkpoint checkpoint = open_checkpoint(source, weights, position);
   check_interrupted();
   checkpoint.weights.cast(weights);
+  checkpoint.weights.use_huge_pages();
   Model model;
   model.name = source.name;
   model.origin = source.type == ModelSourceType::random

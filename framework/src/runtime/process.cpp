@@ -10,6 +10,9 @@
 #include <atomic>
 #include <csignal>
 #include <cstdlib>
+#include <fstream>
+
+#include "kvlab/kernels/target.h"
 
 namespace kvlab {
 
@@ -25,6 +28,18 @@ void on_signal(int number) {
   }
 }
 
+// Only the variable can do it in every program: tests and benchmarks have no option for it.
+void use_requested_target() {
+  const char* wanted = std::getenv("KVLAB_SIMD_TARGET");
+  if (wanted == nullptr || *wanted == '\0') return;
+  try {
+    kernels::use_target(wanted);
+  } catch (const UserError& error) {
+    throw UserError(detail::concat("[runtime.KVLAB_SIMD_TARGET] the environment asks for '", wanted,
+                                   "': ", error.what()));
+  }
+}
+
 }  // namespace
 
 void prepare_process() {
@@ -35,6 +50,7 @@ void prepare_process() {
   // Step tensors come and go; mapping them anew each time costs page faults in every step.
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  use_requested_target();
 }
 
 void set_threads(int threads) {
@@ -55,6 +71,17 @@ void clear_interrupt() { stop_requested = false; }
 
 void check_interrupted() {
   if (interrupted()) throw InterruptedError("[runtime] interrupted; results so far are kept");
+}
+
+std::string cpu_model() {
+  std::ifstream file("/proc/cpuinfo");
+  std::string line;
+  while (std::getline(file, line)) {
+    if (!line.starts_with("model name")) continue;
+    const size_t begin = line.find_first_not_of(" \t", line.find(':') + 1);
+    if (begin != std::string::npos) return line.substr(begin);
+  }
+  return "unknown";
 }
 
 int64_t peak_resident_bytes() {

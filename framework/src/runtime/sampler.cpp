@@ -1,6 +1,7 @@
 #include "kvlab/runtime/sampler.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 
@@ -31,7 +32,19 @@ Sampler::Sampler(const SamplerConfig& config, int64_t rows) : config_(config) {
 
 int32_t argmax(std::span<const float> logits) {
   KVLAB_CHECK(!logits.empty(), "[runtime.sampler] there are no logits");
-  return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  // Several maxima side by side, so that the loop is not one long chain of comparisons.
+  constexpr size_t kLanes = 16;
+  std::array<float, kLanes> best;
+  best.fill(logits.front());
+  size_t i = 0;
+  for (; i + kLanes <= logits.size(); i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      best[lane] = logits[i + lane] > best[lane] ? logits[i + lane] : best[lane];
+    }
+  }
+  float largest = *std::max_element(best.begin(), best.end());
+  for (; i < logits.size(); ++i) largest = std::max(largest, logits[i]);
+  return static_cast<int32_t>(std::find(logits.begin(), logits.end(), largest) - logits.begin());
 }
 
 int32_t Sampler::next(int row, std::span<const float> logits) {

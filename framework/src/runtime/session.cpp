@@ -1,10 +1,12 @@
 #include "kvlab/runtime/session.h"
 
 #include <algorithm>
-#include <cmath>
+#include <chrono>
 
 #include "kvlab/core/error.h"
+#include "kvlab/kernels/elementwise.h"
 #include "kvlab/runtime/process.h"
+#include "kvlab/runtime/row_crossover.h"
 
 namespace kvlab {
 
@@ -18,9 +20,7 @@ PositionShape position_shape(const ModelConfig& model, const at::Tensor& table) 
 }
 
 void check_finite(std::span<const float> logits, int64_t step, int row, int64_t position) {
-  const bool finite =
-      std::all_of(logits.begin(), logits.end(), [](float value) { return std::isfinite(value); });
-  KVLAB_CHECK(finite, "[runtime.step] logits are not finite: step ", step, ", row ", row,
+  KVLAB_CHECK(kernels::all_finite(logits), "[runtime.step] logits are not finite: step ", step, ", row ", row,
               ", position ", position, ". Check the weights and the dtype");
 }
 
@@ -122,7 +122,10 @@ Session::Session(const Model& model, const Registry& registry, const SessionOpti
     : model_(model),
       options_(checked(model, registry, options)),
       shape_(session_shape(model.config(), options_)),
-      arena_(options_.arena) {
+      arena_(options_.arena),
+      threads_(kvlab::threads()),
+      row_tokens_(options_.row_tokens == 0 ? row_token_limit(*model.decoder, threads_)
+                                           : options_.row_tokens) {
   check_memory(registry, options_, shape_, shape_.max_length);
   position_ = registry.make_position(
       model.config().position,
@@ -157,17 +160,26 @@ void Session::step(std::span<const RowFeed> feeds, const LogitsSink& sink) {
     plan_.add(slice, feed.text.subspan(static_cast<size_t>(slice.first_position),
                                        static_cast<size_t>(slice.count)));
   }
-  cache_->begin_step(plan_);
+  const auto timed = [this](auto&& part) {
+    const auto start = std::chrono::steady_clock::now();
+    part();
+    if (profile_ == nullptr) return;
+    profile_->cache_ns += std::chrono::duration_cast<std::chrono::nanoseconds>(
+                              std::chrono::steady_clock::now() - start)
+                              .count();
+  };
+  timed([this] { cache_->begin_step(plan_); });
   try {
-    const at::Tensor hidden = model_.decoder->forward(StepContext{
-        plan_, *cache_, shape_.dtype, *attention_, *position_, scratch_});
+    const StepContext context{plan_,    *cache_,    shape_.dtype, *attention_, *position_,
+                              scratch_, workspace_, threads_,     row_tokens_, profile_};
+    const at::Tensor hidden = model_.decoder->forward(context);
     const int64_t wanted = hidden.size(0);
     const int64_t vocabulary = model_.config().vocabulary;
     size_t slice_index = 0;
     for (int64_t first = 0; first < wanted; first += kLogitRowsAtOnce) {
       const int64_t count = std::min(kLogitRowsAtOnce, wanted - first);
       const at::Tensor logits =
-          model_.decoder->logits(hidden.narrow(0, first, count)).contiguous();
+          model_.decoder->logits(context, hidden.narrow(0, first, count));
       const float* data = logits.const_data_ptr<float>();
       for (int64_t i = 0; i < count; ++i) {
         const int64_t token = plan_.wanted()[static_cast<size_t>(first + i)];
@@ -185,7 +197,8 @@ void Session::step(std::span<const RowFeed> feeds, const LogitsSink& sink) {
     cache_->abort_step();
     throw;
   }
-  cache_->end_step();
+  timed([this] { cache_->end_step(); });
+  if (profile_ != nullptr) ++profile_->steps;
   work_.token_forwards += plan_.num_tokens();
   ++work_.steps;
 }

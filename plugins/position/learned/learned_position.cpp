@@ -27,8 +27,15 @@ LearnedPosition::LearnedPosition(const PositionShape& shape)
 void LearnedPosition::add_to_embedding(at::Tensor& embedding, const at::Tensor& positions) const {
   KVLAB_CHECK_EQ(positions.size(0), embedding.size(0),
                  "[position.learned] positions for the embedding's tokens");
+  KVLAB_CHECK(embedding.dim() == 2 && embedding.size(1) == table_.size(1),
+              "[position.learned] expected an embedding [", positions.size(0), ",",
+              table_.size(1), "], got ", embedding.sizes());
   check_positions(positions);
-  embedding.add_(table_.index_select(0, positions));
+  // Row by row: no tensor of all rows is made first.
+  const int64_t* position = positions.const_data_ptr<int64_t>();
+  for (int64_t token = 0; token < embedding.size(0); ++token) {
+    embedding.select(0, token).add_(table_.select(0, position[token]));
+  }
 }
 
 }  // namespace kvlab::plugins

@@ -17,8 +17,8 @@ void register_position_rope(Registry& registry) {
   theta.doc = "Base of the angles: pair i turns by theta^(-2i/D) per position.";
   entry.info.options = {theta};
   entry.info.examples = {"theta=500000"};
-  entry.traits = [](const Options& options, const PositionShape& shape) {
-    return RopePosition(options.number("theta"), shape).traits();
+  entry.traits = [](const Options&, const PositionShape& shape) {
+    return rope_traits(shape);
   };
   entry.create = [](const Options& options, const PositionShape& shape) {
     return std::make_unique<RopePosition>(options.number("theta"), shape);

@@ -2,6 +2,8 @@
 // PE(p, 2i) = sin(p / 10000^(2i/d)), PE(p, 2i+1) = cos(p / 10000^(2i/d)).
 #pragma once
 
+#include <vector>
+
 #include "kvlab/position/position_encoding.h"
 
 namespace kvlab::plugins {
@@ -14,7 +16,7 @@ class SinusoidalPosition final : public PositionEncoding {
 
  private:
   PositionTraits traits_;
-  int64_t d_model_;
+  std::vector<double> divisors_;  // [d]: 10000^(2i/d), of the sine and of the cosine
 };
 
 }  // namespace kvlab::plugins

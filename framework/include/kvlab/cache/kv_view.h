@@ -17,11 +17,17 @@ class PositionEncoding;
 /// K or V of a run of entries. The element (head h, entry e, d) lies at
 /// `data + (h * head_stride + e * token_stride + d) * element size`, h counted from the segment's
 /// `head_begin`. Offsets are 64-bit.
+///
+/// Types: kFloat, kBFloat16, or kChar with scales: the number is then code * scale, and one scale
+/// belongs to an entry's D codes of one head.
 struct KVPlane {
   const void* data = nullptr;
   int64_t token_stride = 0;  ///< in elements
   int64_t head_stride = 0;   ///< in elements
   at::ScalarType type = at::kFloat;
+  /// kChar only: the scale of (h, e) lies at `h * scale_head_stride + e * scale_token_stride`.
+  const float* scales = nullptr;
+  int64_t scale_token_stride = 0, scale_head_stride = 0;
 };
 
 /// A run of entries whose positions ascend by one, or are listed.
@@ -43,7 +49,7 @@ inline constexpr int32_t kNoPosition = -1;
 
 /// One row's entries as tensors. Valid as long as the view it came from.
 struct DenseKV {
-  at::Tensor keys;       ///< [G,T,Dk], in the cache's dtype
+  at::Tensor keys;       ///< [G,T,Dk], in the cache's dtype; fp32 where the cache keeps codes
   at::Tensor values;     ///< [G,T,Dv]
   at::Tensor positions;  ///< int32 [G,T], or [1,T] where all heads agree
   int64_t min_position = 0, max_position = -1;
@@ -71,7 +77,7 @@ class KVView {
   int64_t count(int64_t slice, int64_t head) const;
 
   /// Gives the slice's entries as tensors: zero-copy where the row is one segment, else gathered
-  /// into `scratch`. Keys kept before position come out rotated by `position`.
+  /// into `scratch`. Codes come out decoded, keys kept before position rotated by `position`.
   DenseKV dense(int64_t slice, const PositionEncoding& position, StorageArena& scratch) const;
 
   int64_t num_kv_heads() const { return num_kv_heads_; }  ///< may be fewer or more than the model's

@@ -4,9 +4,13 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <memory>
+
 #include "kvlab/attention/attention.h"
 #include "kvlab/cache/kv_cache.h"
 #include "kvlab/core/step_plan.h"
+#include "kvlab/core/thread_pool.h"
+#include "kvlab/model/decoder_workspace.h"
 #include "kvlab/model/model_config.h"
 #include "kvlab/model/weights.h"
 
@@ -20,12 +24,18 @@ struct StepContext {
   Attention& attention;
   const PositionEncoding& position;
   StorageArena& scratch;
+  DecoderWorkspace& workspace;
+  ThreadPool& threads;
+  /// Products of up to this many packed tokens run on the row kernels, larger ones on the library's.
+  int64_t row_tokens = 16;
+  StepProfile* profile = nullptr;  ///< adds up where the time goes; null: not measured
 };
 
 class Decoder {
  public:
-  /// Takes weights in any of f32 and bf16; activations run in `activations`. Throws UserError where
-  /// the weights do not fit the config.
+  /// Takes weights in f32, bf16 or int8 codes. Activations are computed in fp32 and, where `activations`
+  /// is bf16, rounded to it after every operation. Throws UserError where the weights do not fit the
+  /// config.
   Decoder(ModelConfig config, DecoderWeights weights, at::ScalarType activations);
 
   const ModelConfig& config() const { return config_; }
@@ -33,23 +43,25 @@ class Decoder {
   at::ScalarType activations() const { return activations_; }
 
   /// Runs the plan's N tokens through all layers; appends to and reads from the cache. Returns the
-  /// normalised hidden states [W,d] of the W wanted tokens, in the plan's order. Throws UserError
-  /// for a token outside the vocabulary.
+  /// normalised hidden states [W,d] (fp32) of the W wanted tokens, in the plan's order. They lie in
+  /// the workspace and are valid until its next use. Throws UserError for a token outside the
+  /// vocabulary.
   at::Tensor forward(const StepContext& context) const;
 
-  /// Logits [W,V] in fp32 of such hidden states.
-  at::Tensor logits(const at::Tensor& hidden) const;
+  /// Logits [W,V] in fp32 of such hidden states, in the workspace as well: valid until its next use.
+  at::Tensor logits(const StepContext& context, const at::Tensor& hidden) const;
 
  private:
-  at::Tensor embed(const StepContext& context, const at::Tensor& positions) const;
-  at::Tensor attend(const StepContext& context, int64_t layer, const at::Tensor& x,
-                    const at::Tensor& rotary) const;
-  at::Tensor feed_forward(const LayerWeights& layer, const at::Tensor& x) const;
-  at::Tensor normalise(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) const;
+  struct Plan;  // the weights as kernels read them
+
+  void embed(const StepContext& context) const;
+  void attend(const StepContext& context, size_t layer) const;
+  void feed_forward(const StepContext& context, size_t layer) const;
 
   ModelConfig config_;
   DecoderWeights weights_;
   at::ScalarType activations_;
+  std::shared_ptr<const Plan> plan_;
 };
 
 }  // namespace kvlab

@@ -31,7 +31,8 @@ struct PositionShape {
 };
 
 /// Positions are passed as int64 [N]. Reaching `max_position` throws UserError, never an index
-/// fault. Functions a plugin does not override do nothing.
+/// fault. Functions a plugin does not override do nothing. All of them are const and may be called
+/// by several threads at once; `rotate` of a few tokens allocates nothing.
 class PositionEncoding {
  public:
   virtual ~PositionEncoding() = default;

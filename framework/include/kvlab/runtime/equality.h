@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -55,6 +57,30 @@ struct LogitComparison {
 
   /// One line for a report.
   std::string describe() const;
+};
+
+/// Adds up how far logits are from the control's, token by token.
+class LogitDistance {
+ public:
+  /// `wanted` are the control's logits at `position` of a text, `found` the arm's; `next` is the
+  /// token that follows there, or -1 where the text ends.
+  void add(std::span<const float> wanted, std::span<const float> found, int64_t position,
+           int32_t next);
+
+  /// Requires: at least one `add`.
+  LogitComparison result() const;
+
+ private:
+  struct Miss {
+    int64_t position = 0;
+    double gap = 0;  ///< of the control's two best logits
+  };
+  LogitComparison sum_;
+  std::vector<double> divergences_;
+  std::vector<Miss> misses_;
+  std::set<int32_t> distinct_;
+  double nll_change_ = 0;
+  int64_t nll_tokens_ = 0;
 };
 
 /// Runs the record's texts through `arm` (fresh or reset) and compares on the way.

@@ -23,10 +23,13 @@ enum class OverflowPolicy { stop, error };
 /// `cache_dtype` override it.
 struct RuntimeConfig {
   int threads = 1;  ///< default: all hardware threads
-  at::ScalarType weights = at::kFloat;
+  at::ScalarType weights = at::kFloat;  ///< kChar: int8 codes with a scale per group of 32
   at::ScalarType activations = at::kFloat;
   at::ScalarType cache = at::kFloat;
-  ComponentSpec attention{"eager", {}, ""};
+  ComponentSpec attention{"fused", {}, ""};
+  /// Most packed tokens whose products run on the row kernels; 0 = where this machine's library
+  /// becomes faster, measured; -1 = none, library products only.
+  int64_t row_tokens = 0;
   int64_t chunk = 0;  ///< prefill chunk in tokens; 0 = the whole prompt at once
   OverflowPolicy overflow = OverflowPolicy::error;  ///< where a text outgrows the context
   std::optional<int64_t> memory_limit;              ///< bytes
@@ -149,6 +152,11 @@ void check_stated_shape(const ModelSource& source, const ModelConfig& found);
 
 /// "f32" or "bf16". Throws UserError for anything else.
 at::ScalarType parse_dtype(const std::string& text);
+
+/// As `parse_dtype`, and "int8" (kChar).
+at::ScalarType parse_weight_type(const std::string& text);
+
+/// "f32", "bf16" or "int8".
 std::string dtype_name(at::ScalarType type);
 
 }  // namespace kvlab

@@ -15,8 +15,9 @@ namespace kvlab {
 
 struct SessionOptions {
   ComponentSpec cache;
-  ComponentSpec attention{"eager", {}, ""};
+  ComponentSpec attention{"fused", {}, ""};
   at::ScalarType cache_dtype = at::kFloat;
+  int64_t row_tokens = 0;   ///< see RuntimeConfig; 0 = measured once
   int64_t rows = 1;
   int64_t max_length = 0;   ///< longest text of a row; 0 = the model's context
   int64_t chunk = 0;        ///< prefill chunk in tokens; 0 = the whole prompt
@@ -69,6 +70,10 @@ class Session {
   /// Tokens per prefill step: the option, or the whole prompt for a cache that keeps nothing.
   int64_t chunk_for(int64_t prompt_length) const;
 
+  /// From now on adds to `profile` where the time of steps goes, until told null. It must outlive
+  /// that.
+  void profile_into(StepProfile* profile) { profile_ = profile; }
+
   WorkCounters work() const;
   MemoryUsage cache_usage() const { return arena_.usage(); }
   MemoryUsage scratch_usage() const { return scratch_.usage(); }
@@ -87,6 +92,10 @@ class Session {
   std::unique_ptr<Attention> attention_;
   std::unique_ptr<KVCache> cache_;
   StepPlan plan_;
+  ThreadPool threads_;
+  DecoderWorkspace workspace_;
+  int64_t row_tokens_;
+  StepProfile* profile_ = nullptr;
   WorkCounters work_;
   int64_t moved_before_ = 0, gathered_before_ = 0;  // at the last reset
 };
