@@ -11,6 +11,7 @@
 #include "kvlab/conformance/random_operations.h"
 #include "kvlab/conformance/suite.h"
 #include "kvlab/core/error.h"
+#include "kvlab/kernels/target.h"
 #include "kvlab/runtime/plugin_loader.h"
 #include "kvlab/runtime/process.h"
 #include "tests/conformance/program_flags.h"
@@ -140,6 +141,7 @@ int run(const std::vector<std::string>& arguments, char* program) {
     return 0;
   }
   prepare_process();
+  if (flags.target) kernels::use_target(*flags.target);
   Registry registry;
   register_builtin_plugins(registry);
   const std::vector<std::string> chosen = load_and_choose(flags, registry);

@@ -14,7 +14,8 @@ constexpr int64_t kLongOperations = 10'000'000;
 
 const std::vector<std::string> kFlags = {
     "--plugin", "--only",    "--replay", "--operations",   "--long",
-    "--seed",   "--replays", "--table",  "--write-traces", "--help"};
+    "--seed",   "--replays", "--table",  "--write-traces", "--target",
+    "--help"};
 
 class FlagReader {
  public:
@@ -58,6 +59,7 @@ class FlagReader {
     if (name_ == "--only") flags_.only.push_back(value());
     if (name_ == "--replay") set(flags_.replay, value());
     if (name_ == "--write-traces") set(flags_.write_traces, value());
+    if (name_ == "--target") set(flags_.target, value());
     if (name_ == "--replays") set(flags_.replays, value());
     if (name_ == "--operations") set(flags_.operations, number<int64_t>(1));
     if (name_ == "--seed") set(flags_.seed, number<uint64_t>(0));
@@ -120,6 +122,7 @@ std::string flags_help() {
       "  --long               10 million random operations per cache\n"
       "  --seed N             of the random operations\n"
       "  --replays FOLDER     where sequences that failed are written (default: here)\n"
+      "  --target NAME        instruction set of the kernels, such as AVX2 (default: the best)\n"
       "  --table              one row per property instead of one line per test\n"
       "  --replay FILE        run the operations of a file that a failure left, and no test\n"
       "  --write-traces FOLDER\n"

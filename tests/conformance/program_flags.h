@@ -17,6 +17,7 @@ struct ProgramFlags {
   std::optional<int64_t> operations;        ///< random ones per cache
   std::optional<uint64_t> seed;
   std::optional<std::string> replays;       ///< folder for sequences that fail
+  std::optional<std::string> target;        ///< instruction set that kernels are to use
   bool table = false;
   std::vector<std::string> googletest;      ///< flags for GoogleTest, in their order
 };

@@ -17,8 +17,9 @@ int64_t useful_blocks(const CacheShape& shape, int64_t block_size, int64_t limit
   return limit > 0 ? std::min(limit, most) : most;
 }
 
-// Writes one byte to every page: a row that later gets a block that others filled only in part touches
-// no page for the first time in the middle of a text. Blocks that no model has stay reserved only.
+// Writes one byte to every page: a row that later gets a block that others filled only in part
+// touches no page for the first time in the middle of a text. Blocks larger than any model's stay
+// reserved only.
 void touch_pages(const at::Tensor& memory) {
   constexpr size_t kPage = 4096, kMost = size_t{1} << 30;
   if (memory.nbytes() > kMost) return;

@@ -31,15 +31,6 @@ void PagedCache::write(int layer, const RowSlice& slice, const IncomingKV& incom
   }
 }
 
-void PagedCache::segments(int layer, int row, int64_t end, KVView& view) const {
-  const auto table = store_.table(row);
-  for (int64_t first = 0; first < end; first += store_.block_size()) {
-    const int32_t block = table[static_cast<size_t>(first / store_.block_size())];
-    const int64_t count = std::min(store_.block_size(), end - first);
-    view.add(store_.run(layer, block).segment(0, count, first));
-  }
-}
-
 void PagedCache::check_integrity() const {
   store_.check_integrity();
   for (int64_t row = 0; row < shape().rows; ++row) {

@@ -22,7 +22,9 @@ class PagedCache final : public RowwiseCache {
  private:
   void reserve(const StepPlan& plan) override { store_.reserve(plan); }
   void write(int layer, const RowSlice& slice, const IncomingKV& incoming) override;
-  void segments(int layer, int row, int64_t end, KVView& view) const override;
+  void segments(int layer, int row, int64_t end, KVView& view) const override {
+    store_.list(layer, row, end, view);
+  }
   void drop(int row, int64_t from) noexcept override { store_.drop(row, from); }
   void copy_row(int from, int to) override { store_.share(from, to); }
 

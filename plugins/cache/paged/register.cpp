@@ -23,9 +23,9 @@ MemoryUsage estimate(const CacheRequest& request, const StepSequence& sequence) 
   const int64_t usable = shape.rows * per_row;
   const int64_t most = options.max_blocks > 0 ? std::min(options.max_blocks, usable) : usable;
   MemoryUsage usage;
-  // Block tables and their lengths; per block a reference count, a place in the free list and a
-  // tensor handle.
-  usage.add(MemoryKind::metadata, shape.rows * (per_row + 1) * 4 + most * (4 + 4 + 8));
+  // Block tables and their lengths; per block a reference count, a place in the free list, a
+  // tensor handle and its address.
+  usage.add(MemoryKind::metadata, shape.rows * (per_row + 1) * 4 + most * (4 + 4 + 8 + 8));
   std::vector<int64_t> held(static_cast<size_t>(shape.rows), 0);
   int64_t opened = 0;
   for (const auto& step : sequence.steps) {

@@ -8,12 +8,14 @@
 #include <cmath>
 #include <iostream>
 #include <limits>
+#include <numeric>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "broken_property.h"
 #include "kvlab/conformance/attention_properties.h"
+#include "kvlab/kernels/target.h"
 
 namespace kvlab::conformance {
 namespace {
@@ -58,6 +60,15 @@ enum class Bug {
   counts_no_gathers,
   gathers_without_queries,
   claims_no_bias_when_made,
+  codes_without_scales,
+  key_scales_for_values,
+  bits_by_threads,
+  wrong_where_not_best,
+  feedback_of_all_rows,
+  feedback_never_reduced,
+  feedback_by_position,
+  feedback_left_unwritten,
+  last_bug = feedback_left_unwritten,
 };
 
 class Unrotated final : public PositionEncoding {
@@ -72,6 +83,7 @@ class Unrotated final : public PositionEncoding {
 AttentionTraits plain_traits() {
   AttentionTraits traits;
   traits.supports_bias = true;
+  traits.feedback = {FeedbackRequest::Kind::column_sums, FeedbackRequest::Kind::last_rows};
   return traits;
 }
 
@@ -94,7 +106,10 @@ class WrongAttention final : public Attention {
     int64_t number = 0;
     for (const RowSlice& slice : input.plan.slices()) {
       const int64_t current = number++;
-      if (slice.count == 0 && !has(Bug::gathers_without_queries)) continue;
+      if (slice.count == 0 && !has(Bug::gathers_without_queries)) {
+        begin_feedback(input, current);
+        continue;
+      }
       if (has(Bug::forgets_rows_behind_the_first) && current > 0) continue;
       const Unrotated unrotated;
       DenseKV kv =
@@ -111,12 +126,22 @@ class WrongAttention final : public Attention {
       if (has(Bug::weights_of_all_rows) && kv.values.numel() > 0) {
         disturbance += kv.values.to(at::kFloat).contiguous().const_data_ptr<float>()[0];
       }
+      begin_feedback(input, current);
+      sums_.assign(static_cast<size_t>(query.size(1) * kv.keys.size(1)), 0);
       for (int64_t i = 0; i < slice.count; ++i) {
         if (has(Bug::forgets_queries_behind_256) && i >= 256) break;
         for (int64_t head = 0; head < query.size(1); ++head) {
           one(input, view, slice, kv, i, head, query, mixed);
         }
       }
+      end_feedback(input, current, query.size(1), kv.keys.size(1));
+    }
+    if (has(Bug::bits_by_threads) && input.threads != nullptr) {
+      mixed.mul_(1 + 3e-7 * input.threads->threads());
+    }
+    if (has(Bug::wrong_where_not_best) &&
+        kernels::target() != kernels::available_targets().front()) {
+      mixed.mul_(1.01);
     }
     if (has(Bug::weights_of_all_rows)) mixed.mul_(1 + disturbance * 1e-7);
     if (has(Bug::replaces_output)) {
@@ -130,6 +155,44 @@ class WrongAttention final : public Attention {
 
  private:
   bool has(Bug bug) const { return bug_ == bug; }
+
+  void begin_feedback(const AttentionInput& input, int64_t slice) const {
+    if (input.feedback == nullptr || has(Bug::feedback_left_unwritten)) return;
+    for (int64_t head = 0; head < input.view.num_kv_heads(); ++head) {
+      std::ranges::fill(input.feedback->values(slice, head), 0.0F);
+    }
+  }
+
+  // Reduces the sums of the slice's query heads over each group.
+  void end_feedback(const AttentionInput& input, int64_t slice, int64_t heads,
+                    int64_t entries) const {
+    using Reduction = FeedbackRequest::GroupReduction;
+    if (input.feedback == nullptr) return;
+    const Reduction reduction = input.feedback->request().reduction;
+    const int64_t stored = input.view.num_kv_heads(), group = heads / stored;
+    for (int64_t head = 0; head < stored; ++head) {
+      const std::span<float> to = input.feedback->values(slice, head);
+      for (int64_t r = 0; r < group; ++r) {
+        const double* const sums = sums_.data() + (head * group + r) * entries;
+        for (size_t e = 0; e < to.size(); ++e) {
+          if (reduction == Reduction::max && !has(Bug::feedback_never_reduced)) {
+            to[e] = std::max(to[e], static_cast<float>(sums[e]));
+          } else if (reduction == Reduction::mean && !has(Bug::feedback_never_reduced)) {
+            to[e] += static_cast<float>(sums[e] / static_cast<double>(group));
+          } else {
+            to[e] += static_cast<float>(sums[e]);
+          }
+        }
+      }
+    }
+  }
+
+  bool counts_for_feedback(const AttentionInput& input, const RowSlice& slice, int64_t i) const {
+    if (input.feedback == nullptr) return false;
+    const FeedbackRequest& request = input.feedback->request();
+    return request.kind == FeedbackRequest::Kind::column_sums || has(Bug::feedback_of_all_rows) ||
+           i >= slice.count - request.rows;
+  }
 
   KVView read_view(const KVView& given) const {
     KVView view;
@@ -150,6 +213,16 @@ class WrongAttention final : public Attention {
           ++segment.count;
         }
         if (has(Bug::rotary_shift_ignored)) segment.rotary_shift = 0;
+        if (has(Bug::codes_without_scales)) {
+          static const float kOne = 1;
+          for (KVPlane* plane : {&segment.keys, &segment.values}) {
+            plane->scales = &kOne;
+            plane->scale_token_stride = plane->scale_head_stride = 0;
+          }
+        }
+        if (has(Bug::key_scales_for_values) && segment.keys.type == segment.values.type) {
+          segment.values.scales = segment.keys.scales;
+        }
         if (has(Bug::ignores_entry_strides)) {
           segment.keys.token_stride = given.key_dim();
           segment.values.token_stride = given.value_dim();
@@ -201,7 +274,7 @@ class WrongAttention final : public Attention {
   // One query head of one token.
   void one(const AttentionInput& input, const KVView& view, const RowSlice& slice,
            const DenseKV& kv, int64_t i, int64_t head, const at::Tensor& query,
-           at::Tensor& mixed) const {
+           at::Tensor& mixed) {
     const int64_t heads = query.size(1), stored = view.num_kv_heads();
     const int64_t entries = kv.keys.size(1);
     const int64_t key_dim = view.key_dim(), value_dim = view.value_dim();
@@ -218,6 +291,7 @@ class WrongAttention final : public Attention {
     const int64_t at = slice.first_position + i;
 
     std::vector<double> scores;
+    std::vector<int64_t> columns;
     std::vector<const float*> seen;
     std::vector<float> wrong_value(static_cast<size_t>(value_dim));
     std::vector<std::vector<float>> wrong_values;
@@ -253,12 +327,20 @@ class WrongAttention final : public Attention {
         value = wrong_values.back().data();
       }
       scores.push_back(score);
+      columns.push_back(has(Bug::feedback_by_position)
+                            ? std::min<int64_t>(positions[e], entries - 1) : e);
       seen.push_back(value);
       largest = std::max(largest, score);
     }
     if (scores.empty() && !has(Bug::nan_where_nothing_is_visible)) return;
     if (has(Bug::forgets_softmax_shift)) largest = 0;
     for (double& score : scores) score = std::exp(static_cast<float>(score - largest));
+    if (counts_for_feedback(input, slice, i)) {
+      const double total = std::accumulate(scores.begin(), scores.end(), 0.0);
+      for (size_t e = 0; e < scores.size(); ++e) {
+        sums_[static_cast<size_t>(head * entries + columns[e])] += scores[e] / total;
+      }
+    }
     float* const to =
         mixed.mutable_data_ptr<float>() + ((slice.offset + i) * heads + head) * value_dim;
     if (has(Bug::bf16_sums) && input.query.scalar_type() == at::kBFloat16) {
@@ -275,6 +357,7 @@ class WrongAttention final : public Attention {
   AttentionTraits traits_;
   int64_t gathered_ = 0;
   at::Tensor kept_;
+  std::vector<double> sums_;  // [H,T] of the slice: probabilities by entry
 };
 
 struct Mutant {
@@ -327,6 +410,14 @@ constexpr Mutant kMutants[] = {
     {Bug::counts_no_gathers, "counts_no_gathers", "CountsTheBytesItGathers"},
     {Bug::gathers_without_queries, "gathers_without_queries", "AsksNothingForARowWithoutQueries"},
     {Bug::claims_no_bias_when_made, "claims_no_bias_when_made", "DescribesItself"},
+    {Bug::codes_without_scales, "codes_without_scales", "ReadsCodesWithTheirScales"},
+    {Bug::key_scales_for_values, "key_scales_for_values", "ReadsCodesWithTheirScales"},
+    {Bug::bits_by_threads, "bits_by_threads", "GivesTheSameBitsForAnyNumberOfThreads"},
+    {Bug::wrong_where_not_best, "wrong_where_not_best", "AgreesOnEveryInstructionSet"},
+    {Bug::feedback_of_all_rows, "feedback_of_all_rows", "GivesTheReductionsItDeclares"},
+    {Bug::feedback_never_reduced, "feedback_never_reduced", "GivesTheReductionsItDeclares"},
+    {Bug::feedback_by_position, "feedback_by_position", "GivesTheReductionsItDeclares"},
+    {Bug::feedback_left_unwritten, "feedback_left_unwritten", "GivesTheReductionsItDeclares"},
 };
 
 // A registry that holds nothing else.
@@ -367,7 +458,7 @@ TEST(AttentionMutants, EveryOneIsKilledByItsProperty) {
     }
     tested.insert(mutant.bug);
   }
-  EXPECT_EQ(tested.size(), static_cast<size_t>(Bug::claims_no_bias_when_made))
+  EXPECT_EQ(tested.size(), static_cast<size_t>(Bug::last_bug))
       << "every bug stands in the table";
 }
 

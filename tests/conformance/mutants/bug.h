@@ -122,6 +122,18 @@ enum class Bug {
   rotary_gap_behind_the_sinks,
   rotary_base_is_the_length,
   unrotated_keys_undeclared,
+
+  // In int8 codes with a scale per token and head: coded_cache.cpp.
+  scales_at_another_stride,
+  scales_swapped,
+  scale_of_what_was_there_before,
+  scales_not_forked,
+  codes_cut_off,
+  largest_code_wraps,
+  scale_of_at_least_one,
+  zeros_divided_by_zero,
+  nan_coded_as_zero,
+  codes_claim_to_be_exact,
 };
 
 }  // namespace kvlab::mutants

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "block_cache.h"
+#include "coded_cache.h"
 #include "contiguous_cache.h"
 #include "ring_cache.h"
 
@@ -353,6 +354,37 @@ constexpr Mutant kMutants[] = {
     {Bug::steps_tensors_kept, Base::ring, "steps_tensors_kept", "AStepsTensorsAreLetGo",
      "borrowed tensors are held after the step",
      "https://github.com/anira-project/anira/issues/45"},
+
+    // Codes.
+    {Bug::scales_at_another_stride, Base::coded, "scales_at_another_stride",
+     "CodesAreWithinHalfAScale", "the view gives scales the strides of another layout",
+     "https://github.com/vllm-project/vllm/issues/49716"},
+    {Bug::scales_swapped, Base::coded, "scales_swapped", "CodesAreWithinHalfAScale",
+     "values are decoded with the scales of the keys",
+     "https://github.com/vllm-project/vllm/pull/55557"},
+    {Bug::scale_of_what_was_there_before, Base::coded, "scale_of_what_was_there_before",
+     "CodesAreWithinHalfAScale", "a slot that is used again keeps its first scale",
+     "https://github.com/openvinotoolkit/openvino/pull/37381"},
+    {Bug::scales_not_forked, Base::coded, "scales_not_forked", "CodesAreWithinHalfAScale",
+     "a fork copies the codes and not their scales",
+     "https://github.com/ovg-project/kvcached/issues/424"},
+    {Bug::codes_cut_off, Base::coded, "codes_cut_off", "CodesAreWithinHalfAScale",
+     "quotients are cut off instead of rounded",
+     "https://github.com/vllm-project/vllm/pull/45361"},
+    {Bug::largest_code_wraps, Base::coded, "largest_code_wraps", "CodesAreWithinHalfAScale",
+     "the scale is the largest number / 128, whose code wraps to -128",
+     "https://github.com/ROCm/aiter/pull/4637"},
+    {Bug::scale_of_at_least_one, Base::coded, "scale_of_at_least_one", "CodesAreWithinHalfAScale",
+     "scales are raised to 1, against division by zero",
+     "https://github.com/lablup/mlxcel/pull/717"},
+    {Bug::zeros_divided_by_zero, Base::coded, "zeros_divided_by_zero", "CodesAreWithinHalfAScale",
+     "an entry of zeros gets a scale of NaN", "https://github.com/pytorch/ao/issues/4713"},
+    {Bug::nan_coded_as_zero, Base::coded, "nan_coded_as_zero", "WhatIsNotANumberComesOutAsNone",
+     "NaN and infinity are coded as zero, and nobody learns of them",
+     "https://github.com/huggingface/transformers/pull/42775"},
+    {Bug::codes_claim_to_be_exact, Base::coded, "codes_claim_to_be_exact",
+     "CodesAreWithinHalfAScale", "the traits of a quantising cache say exact",
+     "https://github.com/vllm-project/vllm/pull/42580"},
 };
 
 OptionSpec integer_option(const char* name, int64_t value, int64_t minimum, const char* unit) {
@@ -413,6 +445,18 @@ CacheEntry ring_entry(Bug bug, bool rebased) {
   return entry;
 }
 
+CacheEntry coded_entry(Bug bug) {
+  CacheEntry entry;
+  entry.traits = [bug](const CacheRequest&) { return coded_traits(bug); };
+  entry.estimate = [](const CacheRequest& request, const StepSequence&) {
+    return coded_estimate(request.shape);
+  };
+  entry.create = [bug](const CacheRequest& request, StorageArena& arena) {
+    return std::make_unique<CodedCache>(bug, request.shape, arena);
+  };
+  return entry;
+}
+
 CacheEntry entry_of(Base base, Bug bug) {
   switch (base) {
     case Base::contiguous: return contiguous_entry(bug, 4);
@@ -420,6 +464,7 @@ CacheEntry entry_of(Base base, Bug bug) {
     case Base::blocks: return block_entry(bug);
     case Base::ring: return ring_entry(bug, false);
     case Base::rebased: return ring_entry(bug, true);
+    case Base::coded: return coded_entry(bug);
   }
   return {};
 }
@@ -435,7 +480,7 @@ void add(Registry& registry, const std::string& name, Base base, Bug bug) {
 constexpr std::pair<Base, const char*> kSound[] = {
     {Base::contiguous, "sound_contiguous"}, {Base::whole, "sound_whole"},
     {Base::blocks, "sound_blocks"},         {Base::ring, "sound_ring"},
-    {Base::rebased, "sound_rebased"},
+    {Base::rebased, "sound_rebased"},       {Base::coded, "sound_coded"},
 };
 
 }  // namespace

@@ -11,7 +11,7 @@
 namespace kvlab::mutants {
 
 /// Which of the sound caches of this folder a bug is planted in.
-enum class Base { contiguous, whole, blocks, ring, rebased };
+enum class Base { contiguous, whole, blocks, ring, rebased, coded };
 
 struct Mutant {
   Bug bug;

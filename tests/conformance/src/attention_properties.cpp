@@ -6,6 +6,7 @@
 
 #include "component_description.h"
 #include "kvlab/conformance/failure.h"
+#include "kvlab/kernels/target.h"
 #include "plain_position.h"
 #include "segment_scene.h"
 
@@ -571,7 +572,138 @@ void random_scenes(const Registry& registry, const ComponentSpec& spec) {
   }
 }
 
+void codes_with_scales(const Registry& registry, const ComponentSpec& spec) {
+  const auto attention = registry.make_attention(spec);
+  const PlainPosition none;
+  for (const auto& [keys, values] :
+       {std::pair{at::kChar, at::kChar}, std::pair{at::kChar, at::kFloat},
+        std::pair{at::kBFloat16, at::kChar}}) {
+    for (const bool token_major : {false, true}) {
+      Layout layout;
+      layout.token_major = token_major;
+      layout.gap = token_major ? 2 : 0;
+      for (const int32_t block : {7, 40}) {
+        SegmentScene scene({.kv_heads = 2, .key_dim = 70, .value_dim = 37});
+        scene.key_type = keys;
+        scene.value_type = values;
+        scene.scale = 0.1F;
+        scene.row(39, 1, 1);
+        add_blocks(scene, 40, block);
+        scene.row(0, 30, 2).add(0, 30).require_right(*attention, none, layout);
+      }
+    }
+    SegmentScene ragged;
+    ragged.key_type = keys;
+    ragged.value_type = values;
+    ragged.row(9, 2).add(0, 4).add({.listed = {10, 6}, .head_begin = 1, .head_end = 2});
+    ragged.add({.first = 5, .end = 9, .head_begin = 2}).require_right(*attention, none);
+  }
+}
+
+// Rows, lengths and heads that give every way of cutting work something to cut.
+std::vector<SegmentScene> scenes_to_share() {
+  std::vector<SegmentScene> scenes;
+  SegmentScene decode({.heads = 9, .kv_heads = 3, .key_dim = 16, .value_dim = 16});
+  decode.row(1299, 1).add(0, 700).add(700, 1300);
+  scenes.push_back(decode);
+  SegmentScene batch({.kv_heads = 2});
+  for (int32_t row = 0; row < 5; ++row) {
+    batch.row(100 + 70 * row, 1 + row % 2, row);
+    add_blocks(batch, 102 + 70 * row, 16);
+  }
+  scenes.push_back(batch);
+  SegmentScene prompt({.heads = 4, .kv_heads = 2});
+  prompt.row(0, 200).add(0, 200);
+  scenes.push_back(prompt);
+  SegmentScene chunk({.heads = 4, .kv_heads = 1});
+  chunk.row(2000, 20).add(0, 2020);
+  scenes.push_back(chunk);
+  return scenes;
+}
+
+void any_threads(const Registry& registry, const ComponentSpec& spec) {
+  const auto attention = registry.make_attention(spec);
+  const PlainPosition none;
+  std::vector<std::unique_ptr<ThreadPool>> pools;
+  for (const int threads : {1, 2, 3, 5}) pools.push_back(std::make_unique<ThreadPool>(threads));
+  for (SegmentScene scene : scenes_to_share()) {
+    const at::Tensor alone = scene.require_right(*attention, none);
+    for (const auto& pool : pools) {
+      scene.threads = pool.get();
+      require(same_bits(alone, scene.attend(*attention, none)), pool->threads(),
+              " threads give other bits than one: ", scene.describe());
+    }
+  }
+}
+
+void feedback(const Registry& registry, const ComponentSpec& spec) {
+  using Reduction = FeedbackRequest::GroupReduction;
+  const auto attention = registry.make_attention(spec);
+  const PlainPosition none;
+  const PlainPosition biased(PlainPosition::Kind::slopes, 6);
+  ThreadPool pool(2);
+  for (const FeedbackRequest::Kind kind : attention->traits().feedback) {
+    for (const Reduction reduction : {Reduction::sum, Reduction::mean, Reduction::max}) {
+      FeedbackRequest request;
+      request.kind = kind;
+      request.rows = 3;
+      request.reduction = reduction;
+      SegmentScene scene;  // prompts, a chunk, decode, a row that asks nothing, blocks in disorder
+      scene.row(0, 9, 1).add(0, 9).row(20, 2, 2).add(16, 22).add(0, 16).row(5, 0, 3).add(0, 5);
+      scene.row(12, 1, 4).add(0, 4).add({.listed = {12, 9, 10}}).require_right_feedback(
+          *attention, none, request);
+      scene.threads = &pool;
+      scene.view_window = 4;
+      scene.view_sinks = 1;
+      scene.require_right_feedback(*attention, none, request);
+      if (attention->traits().supports_bias) {
+        scene.require_right_feedback(*attention, biased, request);
+      }
+      SegmentScene ragged({.kv_heads = 2});
+      ragged.key_type = ragged.value_type = at::kBFloat16;
+      ragged.row(9, 4).add(0, 4).add({.listed = {12, 6}, .head_begin = 0, .head_end = 1});
+      ragged.add({.first = 5, .end = 13, .head_begin = 1});
+      ragged.require_right_feedback(*attention, none, request);
+      SegmentScene long_row({.heads = 4, .kv_heads = 2});
+      long_row.row(290, 270).add(0, 100).add(100, 560);
+      long_row.require_right_feedback(*attention, none, request);
+    }
+  }
+}
+
+void every_target(const Registry& registry, const ComponentSpec& spec) {
+  struct BestTarget {
+    std::string before = kernels::target();
+    ~BestTarget() { kernels::use_target(before); }
+  };
+  const auto attention = registry.make_attention(spec);
+  const BestTarget restored;
+  for (const std::string& target : kernels::available_targets()) {
+    kernels::use_target(target);
+    try {
+      for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kChar}) {
+        for (const int64_t dim : {5, 64, 75}) {
+          SegmentScene scene({.heads = 7, .kv_heads = 1, .key_dim = dim, .value_dim = dim + 3});
+          scene.key_type = scene.value_type = type;
+          scene.scale = 0.05F;
+          scene.row(40, 1, 1).add(0, 16).add(16, 41).row(0, 31, 2).add(0, 31);
+          scene.require_right(*attention, PlainPosition());
+        }
+      }
+      for (uint64_t seed = 1000; seed < 1030; ++seed) {
+        random_scene(seed).require_right(*attention, PlainPosition());
+      }
+    } catch (const Failure& failure) {
+      throw Failure(detail::concat("on ", target, ": ", failure.what()));
+    }
+  }
+}
+
 std::string always(const AttentionTraits&) { return ""; }
+
+std::string where_feedback(const AttentionTraits& traits) {
+  return traits.feedback.empty() ? "gives no feedback" : "";
+}
 
 std::string where_biased(const AttentionTraits& traits) {
   return traits.supports_bias ? "" : "takes no bias";
@@ -626,6 +758,8 @@ constexpr AttentionProperty kProperties[] = {
      "Keys kept before position count as rotated at their position and shift.",
      keys_before_position, always},
     {"ReadsBf16Entries", "bf16 keys or values are read exactly.", bf16_entries, always},
+    {"ReadsCodesWithTheirScales", "int8 entries count as code times the scale of entry and head.",
+     codes_with_scales, always},
     {"AccumulatesBf16QueriesInF32", "Long sums of bf16 stay within bf16's own precision.",
      bf16_queries, always},
     {"AnswersMoreQueriesThanItHoldsAtOnce", "Long prompts are cut without a seam.", many_queries,
@@ -643,6 +777,13 @@ constexpr AttentionProperty kProperties[] = {
      always},
     {"CountsTheBytesItGathers", "One run costs no copy; several cost their bytes.", counted_gathers,
      where_dense},
+    {"GivesTheSameBitsForAnyNumberOfThreads",
+     "Alone and with pools of 1, 2, 3 and 5 threads the bits are the same.", any_threads, always},
+    {"AgreesOnEveryInstructionSet",
+     "The answer is right on each instruction set that this processor has.", every_target, always},
+    {"GivesTheReductionsItDeclares",
+     "Feedback is the sum of probabilities per entry, over the asked queries and the group.",
+     feedback, where_feedback},
     {"AgreesOnRandomScenes", "200 seeded scenes of everything above.", random_scenes, always},
 };
 

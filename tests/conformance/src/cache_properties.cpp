@@ -65,6 +65,14 @@ constexpr CacheProperty kProperties[] = {
      "Heads of an entry are found again where as much is reserved that they lie 2^31 elements apart.",
      addresses_are_64_bit, always, true},
 
+    {"CodesAreWithinHalfAScale",
+     "Only an approximate cache keeps codes; none is off by more than half its scale, and none has "
+     "a scale coarser than it needs.",
+     codes_are_within_half_a_scale, always},
+    {"WhatIsNotANumberComesOutAsNone",
+     "A NaN or an infinity in K or V comes out as one, in its own head and token only.",
+     what_is_not_a_number_comes_out_as_none, always},
+
     {"ForkedRowsDivergeIndependently", "A forked row and its source are two independent rows.",
      forked_rows_diverge_independently, forks},
     {"ForksOfForksWriteInOneStep", "Several rows that share storage may write in one step.",

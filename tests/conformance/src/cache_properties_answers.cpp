@@ -8,6 +8,7 @@
 #include "cache_property_functions.h"
 #include "kvlab/conformance/cache_harness.h"
 #include "kvlab/conformance/failure.h"
+#include "stored_numbers.h"
 
 namespace kvlab::conformance {
 
@@ -196,17 +197,6 @@ void two_instances_do_not_know_each_other(const Registry& registry, const CacheC
   second.verify();
 }
 
-namespace {
-
-// One element of a plane, read as the element type says.
-float read(const KVPlane& plane, int64_t head, int64_t entry, int64_t dim) {
-  const int64_t offset = head * plane.head_stride + entry * plane.token_stride + dim;
-  if (plane.type == at::kFloat) return static_cast<const float*>(plane.data)[offset];
-  return static_cast<float>(static_cast<const at::BFloat16*>(plane.data)[offset]);
-}
-
-}  // namespace
-
 // Keys of 2^23 elements: where 64 entries of 6 heads are reserved in one run by heads, its last head
 // begins 2.7 * 10^9 elements behind the start. Storage is only reserved; one entry is touched. What
 // takes storage as it needs it stays below: addresses in blocks and runs have their own unit tests.
@@ -239,11 +229,13 @@ void addresses_are_64_bit(const Registry& registry, const CacheCase& chosen) {
   for (const KVSegment& segment : view.segments(0)) {
     for (int head = segment.head_begin; head < segment.head_end; ++head) {
       for (const int64_t dim : {int64_t{0}, s.key_dim - 1}) {
-        const float got = read(segment.keys, head - segment.head_begin, 0, dim);
-        // A pooled head lies between the heads it was made of.
-        const bool right = traits.exact ? got == static_cast<float>(head + 1)
-                                        : got >= static_cast<float>(head * group + 1) &&
-                                              got <= static_cast<float>((head + 1) * group);
+        const int local = head - segment.head_begin;
+        const double got = number_at(segment.keys, local, 0, dim);
+        // A pooled head lies between the heads it was made of, a code within half a scale.
+        const double off = holds_codes(segment.keys) ? scale_at(segment.keys, local, 0) / 2 : 0;
+        const bool right = traits.exact ? got == static_cast<double>(head + 1)
+                                        : got >= static_cast<double>(head * group + 1) - off &&
+                                              got <= static_cast<double>((head + 1) * group) + off;
         require(right, "key element ", dim, " of head ", head, " is ", got,
                 " where storage is longer than 2^31 elements");
       }

@@ -14,6 +14,7 @@
 #include "kvlab/conformance/cache_harness.h"
 #include "kvlab/conformance/failure.h"
 #include "kvlab/conformance/memory_estimate.h"
+#include "stored_numbers.h"
 
 namespace kvlab::conformance {
 
@@ -21,7 +22,7 @@ namespace {
 
 void fill(CacheHarness& harness) { harness.step({{0, 7}, {1, 3}, {3, 11}}); }
 
-// Every byte of K and V that a view points at.
+// Every byte of K and V that a view points at, and of their scales.
 std::vector<char> bytes_of(const KVView& view) {
   std::vector<char> bytes;
   for (int64_t slice = 0; slice < view.num_slices(); ++slice) {
@@ -34,6 +35,10 @@ std::vector<char> bytes_of(const KVView& view) {
             const char* from = static_cast<const char*>(plane.data) +
                                (head * plane.head_stride + e * plane.token_stride) * size;
             bytes.insert(bytes.end(), from, from + dim * size);
+            if (!holds_codes(plane)) continue;
+            const float scale = scale_at(plane, head, e);
+            const char* scale_bytes = reinterpret_cast<const char*>(&scale);
+            bytes.insert(bytes.end(), scale_bytes, scale_bytes + sizeof(scale));
           }
         }
       }
@@ -44,7 +49,9 @@ std::vector<char> bytes_of(const KVView& view) {
 
 bool same_plane(const KVPlane& one, const KVPlane& other) {
   return one.data == other.data && one.token_stride == other.token_stride &&
-         one.head_stride == other.head_stride && one.type == other.type;
+         one.head_stride == other.head_stride && one.type == other.type &&
+         one.scales == other.scales && one.scale_token_stride == other.scale_token_stride &&
+         one.scale_head_stride == other.scale_head_stride;
 }
 
 bool same_segment(const KVSegment& one, const KVSegment& other) {

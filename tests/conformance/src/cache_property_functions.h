@@ -19,6 +19,10 @@ void sliced_sources_give_the_same_bits(const Registry&, const CacheCase&);
 void two_instances_do_not_know_each_other(const Registry&, const CacheCase&);
 void addresses_are_64_bit(const Registry&, const CacheCase&);
 
+// cache_properties_codes.cpp: numbers kept as codes, and numbers that are none.
+void codes_are_within_half_a_scale(const Registry&, const CacheCase&);
+void what_is_not_a_number_comes_out_as_none(const Registry&, const CacheCase&);
+
 // cache_properties_rows.cpp: fork, truncate, reset.
 void forked_rows_diverge_independently(const Registry&, const CacheCase&);
 void forks_of_forks_write_in_one_step(const Registry&, const CacheCase&);

@@ -12,7 +12,6 @@
 #include <random>
 #include <sstream>
 
-#include "kvlab/conformance/cache_oracle.h"
 #include "kvlab/conformance/failure.h"
 
 namespace kvlab::conformance {
@@ -58,6 +57,7 @@ struct SegmentScene::Built {
   KVView view;
   StepPlan plan;
   at::Tensor keys, values;                  // all runs, flat
+  at::Tensor key_scales, value_scales;      // of codes
   at::Tensor wide_query;                    // [N, heads of query and rest, Dk]
   at::Tensor query;                         // [N,H,Dk]
   std::deque<std::vector<int32_t>> listed;  // what segments point at
@@ -90,13 +90,26 @@ std::vector<int32_t> SegmentScene::positions(const SceneRun& run) const {
   return consecutive;
 }
 
+// A code where keys are codes.
 float SegmentScene::key(const Row& row, int32_t position, int64_t head, int64_t dim) const {
   if (dim == 0 && leading_key != 0) return leading_key;
-  return token_key(token_id(row.text, position), 0, head, dim);
+  const float number = token_key(token_id(row.text, position), 0, head, dim);
+  return key_type == at::kChar ? std::clamp(64 * number, -127.0F, 127.0F) : number;
 }
 
 float SegmentScene::value(const Row& row, int32_t position, int64_t head, int64_t dim) const {
-  return token_value(token_id(row.text, position), 0, head, dim);
+  const float number = token_value(token_id(row.text, position), 0, head, dim);
+  return value_type == at::kChar ? 32 * (number - 4) - 20 : number;
+}
+
+float SegmentScene::key_scale(int32_t position, int64_t head) const {
+  if (key_type != at::kChar) return 1;
+  return static_cast<float>(1 + (position + 3 * head) % 7) / 128;
+}
+
+float SegmentScene::value_scale(int32_t position, int64_t head) const {
+  if (value_type != at::kChar) return 1;
+  return static_cast<float>(2 + (position + 2 * head) % 5) / 32;
 }
 
 float SegmentScene::query(const Row& row, int64_t position, int64_t head, int64_t dim) const {
@@ -110,16 +123,17 @@ SegmentScene::Built SegmentScene::build(const SceneLayout& layout) const {
     const Row* row;
     const SceneRun* run;
     std::vector<int32_t> positions;
-    Region keys, values;
-    int64_t keys_at = 0, values_at = 0;
+    Region keys, values, scales;
+    int64_t keys_at = 0, values_at = 0, scales_at = 0;
   };
   std::vector<Place> places;
   for (const Row& row : rows_) {
     for (const SceneRun& run : row.runs) {
-      Place place{&row, &run, positions(run), {}, {}};
+      Place place{&row, &run, positions(run), {}, {}, {}};
       const auto entries = static_cast<int64_t>(place.positions.size());
       place.keys = region_of(layout, run.head_end - run.head_begin, entries, shape_.key_dim);
       place.values = region_of(layout, run.head_end - run.head_begin, entries, shape_.value_dim);
+      place.scales = region_of(layout, run.head_end - run.head_begin, entries, 1);
       places.push_back(std::move(place));
     }
   }
@@ -138,11 +152,21 @@ SegmentScene::Built SegmentScene::build(const SceneLayout& layout) const {
   }
 
   using Poison = SceneLayout::Poison;
+  // There is no code for NaN; the scales of unused slots are.
   const auto filled = [](int64_t elements, bool poisoned) {
     return at::full({elements}, poisoned ? kNaN : kFinite, at::kFloat);
   };
-  at::Tensor keys = filled(key_elements, layout.poison != Poison::values);
-  at::Tensor values = filled(value_elements, layout.poison != Poison::keys);
+  at::Tensor keys =
+      filled(key_elements, layout.poison != Poison::values && key_type != at::kChar);
+  at::Tensor values =
+      filled(value_elements, layout.poison != Poison::keys && value_type != at::kChar);
+  int64_t num_scales = 0;
+  for (Place& place : places) {
+    place.scales_at = num_scales;
+    num_scales += place.scales.elements;
+  }
+  built.key_scales = at::full({num_scales}, kNaN, at::kFloat);
+  built.value_scales = at::full({num_scales}, kNaN, at::kFloat);
   for (const Place& place : places) {
     for (int64_t head = place.run->head_begin; head < place.run->head_end; ++head) {
       const int64_t local = head - place.run->head_begin;
@@ -158,6 +182,10 @@ SegmentScene::Built SegmentScene::build(const SceneLayout& layout) const {
         for (int64_t d = 0; d < shape_.value_dim; ++d) {
           to[d] = value(*place.row, place.positions[e], head, d);
         }
+        const int64_t slot = place.scales_at + place.scales.entry +
+                             local * place.scales.head_stride + entry * place.scales.token_stride;
+        built.key_scales.mutable_data_ptr<float>()[slot] = key_scale(place.positions[e], head);
+        built.value_scales.mutable_data_ptr<float>()[slot] = value_scale(place.positions[e], head);
       }
     }
   }
@@ -166,8 +194,19 @@ SegmentScene::Built SegmentScene::build(const SceneLayout& layout) const {
 
   const auto plane = [](const at::Tensor& memory, const Region& region, int64_t at) {
     const auto size = static_cast<int64_t>(memory.element_size());
-    return KVPlane{static_cast<const char*>(memory.const_data_ptr()) + (at + region.entry) * size,
-                   region.token_stride, region.head_stride, memory.scalar_type()};
+    KVPlane made;
+    made.data = static_cast<const char*>(memory.const_data_ptr()) + (at + region.entry) * size;
+    made.token_stride = region.token_stride;
+    made.head_stride = region.head_stride;
+    made.type = memory.scalar_type();
+    return made;
+  };
+  const auto add_scales = [](KVPlane& to, const at::Tensor& memory, const Region& region,
+                             int64_t at) {
+    if (to.type != at::kChar) return;
+    to.scales = memory.const_data_ptr<float>() + at + region.entry;
+    to.scale_token_stride = region.token_stride;
+    to.scale_head_stride = region.head_stride;
   };
   built.view.begin(shape_.kv_heads, shape_.key_dim, shape_.value_dim);
   built.view.window = view_window;
@@ -180,6 +219,8 @@ SegmentScene::Built SegmentScene::build(const SceneLayout& layout) const {
       KVSegment segment;
       segment.keys = plane(built.keys, place->keys, place->keys_at);
       segment.values = plane(built.values, place->values, place->values_at);
+      add_scales(segment.keys, built.key_scales, place->scales, place->scales_at);
+      add_scales(segment.values, built.value_scales, place->scales, place->scales_at);
       segment.count = static_cast<int64_t>(place->positions.size());
       segment.first_position = run.first;
       if (!run.listed.empty()) {
@@ -221,8 +262,17 @@ SegmentScene::Built SegmentScene::build(const SceneLayout& layout) const {
 }
 
 at::Tensor SegmentScene::attend(Attention& attention, const PositionEncoding& position,
-                                const SceneLayout& layout) const {
+                                const SceneLayout& layout, FeedbackBuffer* feedback,
+                                const FeedbackRequest& request) const {
   const Built built = build(layout);
+  if (feedback != nullptr) {
+    feedback->begin(request, built.view);
+    for (int64_t slice = 0; slice < built.view.num_slices(); ++slice) {
+      for (int64_t head = 0; head < shape_.kv_heads; ++head) {
+        std::ranges::fill(feedback->values(slice, head), kNaN);
+      }
+    }
+  }
   const at::Tensor keys = built.keys.clone(), values = built.values.clone();
   const at::Tensor queries = built.wide_query.clone();
   const int64_t count = num_queries();
@@ -232,8 +282,8 @@ at::Tensor SegmentScene::attend(Attention& attention, const PositionEncoding& po
   const void* const memory = output.const_data_ptr();
   StorageArena scratch(ArenaOptions{.poison = true});
 
-  attention.forward(
-      {built.query, output, built.plan, built.view, position, scratch, scale, model_window});
+  attention.forward({built.query, output, built.plan, built.view, position, scratch, scale,
+                     model_window, threads, feedback});
 
   const auto expect = [&](bool holds, const char* otherwise) {
     if (!holds) throw Failure(detail::concat("attention ", otherwise, ": ", describe()));
@@ -249,56 +299,131 @@ at::Tensor SegmentScene::attend(Attention& attention, const PositionEncoding& po
   return output;
 }
 
-std::vector<double> SegmentScene::reference(const PositionEncoding& position) const {
-  std::vector<double> output;
-  const std::span<const float> slopes = position.score_slopes();
-  for (const Row& row : rows_) {
-    std::vector<std::vector<double>> owned;  // keys and values, in turns
-    std::vector<std::vector<ReferenceEntry>> entries(static_cast<size_t>(shape_.kv_heads));
-    for (const SceneRun& run : row.runs) {
-      for (const int32_t at : positions(run)) {
-        for (int64_t head = run.head_begin; head < run.head_end; ++head) {
-          at::Tensor stored = at::empty({1, 1, shape_.key_dim}, at::kFloat);
-          for (int64_t d = 0; d < shape_.key_dim; ++d) {
-            stored.mutable_data_ptr<float>()[d] = key(row, at, head, d);
-          }
-          if (keys_before_position) {
-            stored = stored.to(key_type);
-            position.rotate(stored, at::full({1}, at + run.rotary_shift, at::kLong));
-            stored = stored.to(at::kFloat);
-          }
-          const float* from = stored.const_data_ptr<float>();
-          owned.emplace_back(from, from + shape_.key_dim);
-          const double* const key_data = owned.back().data();
-          owned.emplace_back();
-          for (int64_t d = 0; d < shape_.value_dim; ++d) {
-            owned.back().push_back(value(row, at, head, d));
-          }
-          entries[static_cast<size_t>(head)].push_back({at, key_data, owned.back().data()});
+struct SegmentScene::Stored {
+  std::vector<std::vector<double>> owned;  // keys and values, in turns
+  std::vector<std::vector<ReferenceEntry>> entries;  // by KV head
+};
+
+SegmentScene::Stored SegmentScene::stored(const Row& row, const PositionEncoding& position) const {
+  Stored made;
+  made.entries.resize(static_cast<size_t>(shape_.kv_heads));
+  for (const SceneRun& run : row.runs) {
+    for (const int32_t at : positions(run)) {
+      for (int64_t head = run.head_begin; head < run.head_end; ++head) {
+        at::Tensor keys = at::empty({1, 1, shape_.key_dim}, at::kFloat);
+        for (int64_t d = 0; d < shape_.key_dim; ++d) {
+          keys.mutable_data_ptr<float>()[d] = key(row, at, head, d) * key_scale(at, head);
         }
+        if (keys_before_position) {
+          if (key_type != at::kChar) keys = keys.to(key_type);
+          position.rotate(keys, at::full({1}, at + run.rotary_shift, at::kLong));
+          keys = keys.to(at::kFloat);
+        }
+        const float* from = keys.const_data_ptr<float>();
+        made.owned.emplace_back(from, from + shape_.key_dim);
+        const double* const key_data = made.owned.back().data();
+        made.owned.emplace_back();
+        for (int64_t d = 0; d < shape_.value_dim; ++d) {
+          made.owned.back().push_back(double{value(row, at, head, d)} * value_scale(at, head));
+        }
+        made.entries[static_cast<size_t>(head)].push_back(
+            {at, key_data, made.owned.back().data()});
       }
     }
+  }
+  return made;
+}
+
+ReferenceRules SegmentScene::rules(const PositionEncoding& position, int64_t head) const {
+  ReferenceRules made;
+  made.scale = scale;
+  made.model_window = model_window;
+  made.view_window = view_window;
+  made.view_sinks = view_sinks;
+  const std::span<const float> slopes = position.score_slopes();
+  if (!slopes.empty()) made.slope = slopes[static_cast<size_t>(head)];
+  return made;
+}
+
+std::vector<double> SegmentScene::wide_query(const Row& row, int64_t position,
+                                             int64_t head) const {
+  std::vector<double> wide;
+  for (int64_t d = 0; d < shape_.key_dim; ++d) wide.push_back(query(row, position, head, d));
+  return wide;
+}
+
+std::vector<double> SegmentScene::reference(const PositionEncoding& position) const {
+  std::vector<double> output;
+  for (const Row& row : rows_) {
+    const Stored entries = stored(row, position);
     for (int64_t i = 0; i < row.count; ++i) {
       for (int64_t head = 0; head < shape_.heads; ++head) {
-        ReferenceRules rules;
-        rules.scale = scale;
-        rules.model_window = model_window;
-        rules.view_window = view_window;
-        rules.view_sinks = view_sinks;
-        if (!slopes.empty()) rules.slope = slopes[static_cast<size_t>(head)];
-        std::vector<double> wide;
-        for (int64_t d = 0; d < shape_.key_dim; ++d) {
-          wide.push_back(query(row, row.first_position + i, head, d));
-        }
         const std::vector<double> part = reference_attention(
-            wide.data(), row.first_position + i,
-            entries[static_cast<size_t>(head / (shape_.heads / shape_.kv_heads))], shape_.key_dim,
-            shape_.value_dim, rules);
+            wide_query(row, row.first_position + i, head).data(), row.first_position + i,
+            entries.entries[static_cast<size_t>(head / (shape_.heads / shape_.kv_heads))],
+            shape_.key_dim, shape_.value_dim, rules(position, head));
         output.insert(output.end(), part.begin(), part.end());
       }
     }
   }
   return output;
+}
+
+void SegmentScene::require_right_feedback(Attention& attention, const PositionEncoding& position,
+                                          const FeedbackRequest& request,
+                                          const SceneLayout& layout) const {
+  FeedbackBuffer feedback;
+  attend(attention, position, layout, &feedback, request);
+  const int64_t group = shape_.heads / shape_.kv_heads;
+  for (size_t number = 0; number < rows_.size(); ++number) {
+    const Row& row = rows_[number];
+    const Stored all = stored(row, position);
+    int64_t first = 0;
+    if (request.kind == FeedbackRequest::Kind::last_rows) {
+      first = std::max<int64_t>(0, row.count - request.rows);
+    }
+    for (int64_t kv_head = 0; kv_head < shape_.kv_heads; ++kv_head) {
+      // With the unit vectors as values, what attention gives are its probabilities.
+      std::vector<ReferenceEntry> entries = all.entries[static_cast<size_t>(kv_head)];
+      const size_t count = entries.size();
+      std::vector<double> units(count * count, 0);
+      for (size_t e = 0; e < count; ++e) {
+        units[e * count + e] = 1;
+        entries[e].value = units.data() + e * count;
+      }
+      std::vector<double> wanted(count, 0);
+      for (int64_t r = 0; r < group; ++r) {
+        const int64_t head = kv_head * group + r;
+        std::vector<double> sums(count, 0);
+        for (int64_t i = first; i < row.count; ++i) {
+          const std::vector<double> part = reference_attention(
+              wide_query(row, row.first_position + i, head).data(), row.first_position + i,
+              entries, shape_.key_dim, static_cast<int64_t>(count), rules(position, head));
+          for (size_t e = 0; e < count; ++e) sums[e] += part[e];
+        }
+        for (size_t e = 0; e < count; ++e) {
+          using Reduction = FeedbackRequest::GroupReduction;
+          if (request.reduction == Reduction::max) {
+            wanted[e] = std::max(wanted[e], sums[e]);
+          } else {
+            wanted[e] += request.reduction == Reduction::mean
+                             ? sums[e] / static_cast<double>(group) : sums[e];
+          }
+        }
+      }
+      const std::span<const float> got =
+          feedback.entries(static_cast<int64_t>(number), kv_head);
+      require_equal(got.size(), count, "values of feedback for KV head ", kv_head, " of row ",
+                    number, "; ", describe());
+      const double largest = count == 0 ? 0 : *std::max_element(wanted.begin(), wanted.end());
+      for (size_t e = 0; e < count; ++e) {
+        if (std::abs(got[e] - wanted[e]) <= kSinglePrecision * (largest > 0 ? largest : 1)) continue;
+        throw Failure(detail::concat("feedback of row ", number, ", KV head ", kv_head, ", entry ",
+                                     e, ": got ", got[e], ", wanted ", wanted[e], "; ",
+                                     describe()));
+      }
+    }
+  }
 }
 
 at::Tensor SegmentScene::require_right(Attention& attention, const PositionEncoding& position,

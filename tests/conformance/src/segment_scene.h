@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kvlab/attention/attention.h"
+#include "kvlab/conformance/cache_oracle.h"
 
 namespace kvlab::conformance {
 
@@ -45,7 +46,7 @@ struct SceneLayout {
 };
 
 /// Rows of one step. Keys, values and queries are functions of text, position and head, exact in
-/// bf16.
+/// bf16; keys and values of type kChar are codes, with a scale per position and head.
 class SegmentScene {
  public:
   explicit SegmentScene(const SceneShape& shape = {}) : shape_(shape) {}
@@ -58,10 +59,11 @@ class SegmentScene {
   SegmentScene& add(SceneRun run);
   SegmentScene& add(int32_t first, int32_t end);
 
-  /// What `attention` gives, [N,H,Dv]. Throws Failure where it changes what it reads, writes
+  /// What `attention` gives, [N,H,Dv]; fills `feedback`, where given, as `request` asks. Throws Failure where it changes what it reads, writes
   /// outside its output or keeps scratch memory.
   at::Tensor attend(Attention& attention, const PositionEncoding& position,
-                    const SceneLayout& layout = {}) const;
+                    const SceneLayout& layout = {}, FeedbackBuffer* feedback = nullptr,
+                    const FeedbackRequest& request = {}) const;
 
   /// The same in double precision, by definition.
   std::vector<double> reference(const PositionEncoding& position) const;
@@ -72,6 +74,12 @@ class SegmentScene {
                            const SceneLayout& layout = {},
                            double tolerance = kSinglePrecision) const;
 
+  /// Throws Failure where the feedback of `attention` is not what `request` means, in double
+  /// precision.
+  void require_right_feedback(Attention& attention, const PositionEncoding& position,
+                              const FeedbackRequest& request,
+                              const SceneLayout& layout = {}) const;
+
   std::string describe() const;
 
   at::ScalarType key_type = at::kFloat, value_type = at::kFloat, query_type = at::kFloat;
@@ -80,6 +88,7 @@ class SegmentScene {
   bool keys_before_position = false;
   /// Where not 0, the first element of every key; that of every query is then 1.
   float leading_key = 0;
+  ThreadPool* threads = nullptr;  ///< given to attention
 
  private:
   struct Row {
@@ -89,12 +98,19 @@ class SegmentScene {
   };
   /// A scene in memory.
   struct Built;
+  /// A row's entries by KV head, in double precision.
+  struct Stored;
 
   Built build(const SceneLayout& layout) const;
   int64_t num_queries() const;
   std::vector<int32_t> positions(const SceneRun& run) const;
   float key(const Row& row, int32_t position, int64_t head, int64_t dim) const;
   float value(const Row& row, int32_t position, int64_t head, int64_t dim) const;
+  float key_scale(int32_t position, int64_t head) const;
+  float value_scale(int32_t position, int64_t head) const;
+  Stored stored(const Row& row, const PositionEncoding& position) const;
+  ReferenceRules rules(const PositionEncoding& position, int64_t head) const;
+  std::vector<double> wide_query(const Row& row, int64_t position, int64_t head) const;
   float query(const Row& row, int64_t position, int64_t head, int64_t dim) const;
 
   SceneShape shape_;

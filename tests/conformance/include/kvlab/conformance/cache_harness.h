@@ -69,7 +69,8 @@ class CacheHarness {
   bool holds_enough_for(int row, int64_t new_length);
 
   /// Whether the contents can be compared with a text: false for an approximate cache that neither
-  /// narrows the mask nor says in its registry entry what it stores.
+  /// narrows the mask nor says in its registry entry what it stores. Its attention is compared over
+  /// what its own views hold.
   bool followed() const { return followed_; }
 
   KVCache& cache() { return *cache_; }
@@ -105,8 +106,8 @@ class CacheHarness {
     int64_t first_query = 0, last_query = 0;  // of this text
   };
   at::Tensor incoming(int layer, bool keys);
-  void compare(int layer, const at::Tensor& query, const at::Tensor& output,
-               const std::string& attention, const std::vector<RotaryPositions>& rotary) const;
+  void compare(const AttentionInput& input, int layer, const std::string& attention,
+               const std::vector<RotaryPositions>& rotary) const;
   std::vector<int64_t> check_slice(const KVView& view, int64_t slice, int row, int64_t layer,
                                    int64_t head, const Visible& queries) const;
   void check_view(const KVView& view, int64_t slice, int row, int64_t layer,
