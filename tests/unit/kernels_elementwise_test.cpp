@@ -209,7 +209,11 @@ uint16_t nearest_bf16(float value) {
 
 TEST_F(KernelsElementwise, Bf16IsTheNearestAndTiesGoToEven) {
   on_every_target([](std::mt19937_64& random) {
-    std::vector<float> values = {0.0F, -0.0F, 1.0F, kInfinity, -kInfinity,
+    std::vector<float> values = {0.0F,
+                                 -0.0F,
+                                 1.0F,
+                                 kInfinity,
+                                 -kInfinity,
                                  std::numeric_limits<float>::max(),
                                  std::numeric_limits<float>::denorm_min()};
     for (const uint32_t low : {0x7FFFU, 0x8000U, 0x8001U, 0xFFFFU}) {

@@ -23,8 +23,9 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr Epilogue kEpilogues[] = {Epilogue::store, Epilogue::add, Epilogue::gelu_tanh,
                                    Epilogue::gelu_erf, Epilogue::swiglu};
 constexpr WeightFormat kFormats[] = {WeightFormat::f32, WeightFormat::bf16, WeightFormat::int8};
-// Rounding of a product's sum in fp32, relative to the sum of the magnitudes: some 2^-24 per addition
-// of a lane, most of which cancel; a lane of the smallest vectors adds some hundred products here.
+// Rounding of a product's sum in fp32, relative to the sum of the magnitudes: some 2^-24 per
+// addition of a lane, most of which cancel; a lane of the smallest vectors adds some hundred
+// products here.
 constexpr double kTolerance = 2e-6;
 
 std::vector<float> normal(int64_t count, std::mt19937_64& random, float sigma = 1) {
@@ -36,7 +37,8 @@ std::vector<float> normal(int64_t count, std::mt19937_64& random, float sigma = 
 
 float widened(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
 
-// A matrix with its own memory; what lies behind the last row is NaN and must not be read as a weight.
+// A matrix with its own memory; what lies behind the last row is NaN and must not be read as a
+// weight.
 class Weights {
  public:
   Weights(WeightFormat format, int64_t rows, int64_t columns, std::mt19937_64& random)
@@ -103,8 +105,8 @@ double activated(Epilogue epilogue, double x) {
   }
 }
 
-// One call: strides leave gaps with NaN behind the rows of x and with a mark behind those of y, and all
-// pointers are off the alignment of a vector.
+// One call: strides leave gaps with NaN behind the rows of x and with a mark behind those of y, and
+// all pointers are off the alignment of a vector.
 struct Call {
   Call(WeightFormat format, int64_t row_count, int64_t columns, int64_t token_count, Epilogue what,
        bool with_bias, std::mt19937_64& random)
@@ -120,7 +122,8 @@ struct Call {
         bias(with_bias ? normal(rows + 1, random) : std::vector<float>()),
         before(normal(tokens * y_stride + 1, random)) {
     for (int64_t t = 0; t < tokens; ++t) {
-      for (int64_t i = columns; i < x_stride; ++i) x[static_cast<size_t>(1 + t * x_stride + i)] = kNan;
+      for (int64_t i = columns; i < x_stride; ++i)
+        x[static_cast<size_t>(1 + t * x_stride + i)] = kNan;
     }
   }
 
@@ -156,8 +159,8 @@ struct Call {
     Sum result{activated(epilogue, sum.value), 1.13 * sum.magnitude};
     if (epilogue == Epilogue::swiglu) {
       const Sum up = product(token, outputs + output);
-      result.magnitude = result.magnitude * std::abs(up.value) +
-                         std::abs(result.value) * up.magnitude;
+      result.magnitude =
+          result.magnitude * std::abs(up.value) + std::abs(result.value) * up.magnitude;
       result.value *= up.value;
     }
     return result;
@@ -223,7 +226,8 @@ TEST_F(KernelsLinear, AgreesForSizesThatFillNoVectorNoTileAndNoGroup) {
       for (const int64_t columns : {1, 2, 7, 15, 31, 32, 33, 63, 65, 97, 576}) {
         for (const int64_t rows : {1, 2, 5, 12, 49, 101}) {
           const int64_t tokens = 1 + static_cast<int64_t>(random() % 18);
-          const Call call(format, rows, columns, tokens, Epilogue::store, random() % 2 == 0, random);
+          const Call call(format, rows, columns, tokens, Epilogue::store, random() % 2 == 0,
+                          random);
           EXPECT_EQ(call.mistake(call.run(1)), "") << call.describe();
         }
       }

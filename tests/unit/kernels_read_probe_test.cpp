@@ -14,8 +14,8 @@ namespace {
 
 constexpr int64_t kMebibyte = int64_t{1} << 20;
 
-// `measure` compares what every loop read with a sum that is known without reading: it throws where a
-// loop leaves out a byte. Sizes that the threads do not divide are the ones that could.
+// `measure` compares what every loop read with a sum that is known without reading: it throws where
+// a loop leaves out a byte. Sizes that the threads do not divide are the ones that could.
 TEST(KernelsReadProbe, EveryLoopReadsAllOfTheMemoryForAnyNumberOfThreads) {
   for (const int64_t bytes : {int64_t{1}, 3 * kMebibyte, 10 * kMebibyte}) {
     ReadProbe probe(bytes);
@@ -47,12 +47,12 @@ TEST(KernelsReadProbe, NamesTheLoopThatWasFastest) {
 }
 
 TEST(KernelsReadProbe, RefusesMemoryThatNobodyHas) {
-  EXPECT_THROW(ReadProbe(int64_t{1} << 60), CapacityError);
-  EXPECT_THROW(ReadProbe(std::numeric_limits<int64_t>::max()), CapacityError);
+  EXPECT_THROW(ReadProbe{int64_t{1} << 60}, CapacityError);
+  EXPECT_THROW(ReadProbe{std::numeric_limits<int64_t>::max()}, CapacityError);
 }
 
 TEST(KernelsReadProbe, RefusesSizesAndRoundsBelowOne) {
-  EXPECT_THROW(ReadProbe(0), UserError);
+  EXPECT_THROW(ReadProbe{0}, UserError);
   ReadProbe probe(kMebibyte);
   ThreadPool pool(1);
   EXPECT_THROW(probe.measure(pool, 0), UserError);

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -53,13 +54,30 @@ TEST_F(RowCrossover, SmallModelsAreNotMeasuredAndWriteNoFile) {
 TEST_F(RowCrossover, EveryWeightFormatIsMeasuredWithinItsBounds) {
   for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kChar}) {
     const Decoder decoder = decoder_of_width(512, type);
-    const int64_t limit = row_token_limit(decoder, pool_, RowCrossoverFile(path()));
-    EXPECT_GE(limit, 1) << type;
-    EXPECT_LE(limit, 64) << type;
-    EXPECT_EQ(RowCrossoverFile(path()).find(row_crossover_key(decoder, 2)), limit) << type;
+    const RowMeasurement measured = measure_row_tokens(decoder, pool_);
+    EXPECT_GE(measured.row_tokens, 1) << type;
+    EXPECT_LE(measured.row_tokens, measured.disturbed ? 64 : kMostRowTokens) << type;
   }
-  EXPECT_EQ(RowCrossoverFile(path()).entries(row_crossover_machine(2)).size(), 3u);
-  EXPECT_TRUE(RowCrossoverFile(path()).entries(row_crossover_machine(3)).empty());
+}
+
+TEST_F(RowCrossover, WhatWasMeasuredInPeaceIsKept) {
+  const Decoder decoder = decoder_of_width(512, at::kChar);
+  const RowCrossoverFile file(path());
+  const int64_t limit = row_token_limit(decoder, pool_, file);
+  // On a busy machine nothing is.
+  const std::optional<int64_t> kept = file.find(row_crossover_key(decoder, 2));
+  EXPECT_EQ(kept.value_or(limit), limit);
+  EXPECT_EQ(fs::exists(path()), kept.has_value());
+}
+
+TEST_F(RowCrossover, EntriesAreThoseOfOneMachineAndThreadCount) {
+  const RowCrossoverFile file(path());
+  const Decoder decoder = decoder_of_width(64, at::kFloat);
+  file.keep(row_crossover_key(decoder, 2), 5);
+  file.keep(row_crossover_key(decoder, 3), 6);
+  const auto entries = file.entries(row_crossover_machine(2));
+  ASSERT_EQ(entries.size(), 1u);
+  EXPECT_EQ(entries[0].row_tokens, 5);
 }
 
 TEST_F(RowCrossover, WhatTheFileSaysIsNotMeasuredAgain) {
@@ -85,7 +103,7 @@ TEST_F(RowCrossover, ABrokenFileIsReplacedAndOtherEntriesSurvive) {
     file.keep("b", 12);
     EXPECT_EQ(file.find("b"), 12) << broken;
   }
-  std::ofstream(path()) << R"({"a": 3, "text": "x", "zero": 0, "large": 65, "half": 1.5})";
+  std::ofstream(path()) << R"({"a": 3, "text": "x", "zero": 0, "large": 4097, "half": 1.5})";
   const RowCrossoverFile file(path());
   EXPECT_EQ(file.find("text"), std::nullopt);
   EXPECT_EQ(file.find("zero"), std::nullopt);

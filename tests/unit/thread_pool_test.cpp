@@ -1,4 +1,5 @@
-// The pool of threads: every item once, on threads with valid numbers, and nothing lost between calls.
+// The pool of threads: every item once, on threads with valid numbers, and nothing lost between
+// calls.
 #include "kvlab/core/thread_pool.h"
 
 #include <gtest/gtest.h>
@@ -152,9 +153,8 @@ TEST(ThreadPool, NoThreadsAreRefused) {
       const ThreadPool pool(threads);
       FAIL() << threads << " threads were accepted";
     } catch (const UserError& error) {
-      EXPECT_EQ(std::string(error.what()),
-                "[core.threads] number of threads: got " + std::to_string(threads) +
-                    ", wanted at least 1");
+      EXPECT_EQ(std::string(error.what()), "[core.threads] number of threads: got " +
+                                               std::to_string(threads) + ", wanted at least 1");
     }
   }
 }

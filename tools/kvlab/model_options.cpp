@@ -5,6 +5,7 @@
 #include "command.h"
 #include "kvlab/core/error.h"
 #include "kvlab/runtime/process.h"
+#include "kvlab/runtime/row_crossover.h"
 #include "model_argument.h"
 
 namespace kvlab {
@@ -12,7 +13,6 @@ namespace kvlab {
 namespace {
 
 constexpr int64_t kLongest = 1'000'000'000;
-constexpr int64_t kMostRowTokens = 4096;
 constexpr int kMostThreads = 1024;
 
 }  // namespace

@@ -13,7 +13,10 @@ void DenseAttention::forward(const AttentionInput& input) {
   int64_t index = 0;
   for (const RowSlice& slice : input.plan.slices()) {
     const int64_t current = index++;
-    if (slice.count == 0) continue;  // nothing asks: gather nothing
+    if (slice.count == 0) {  // nothing asks: gather nothing
+      if (input.feedback != nullptr) clear_feedback(input, current);
+      continue;
+    }
     const DenseKV kv = input.view.dense(current, input.position, input.scratch);
     gathered_bytes_ += kv.gathered_bytes;
     if (input.feedback != nullptr) begin_feedback(input, slice, kv.keys.size(1));
@@ -38,6 +41,13 @@ void DenseAttention::forward(const AttentionInput& input) {
       attend(input, part, kv, shape, input.query.narrow(0, part.offset, part.count), output);
     }
     if (input.feedback != nullptr) end_feedback(input, current);
+  }
+}
+
+void DenseAttention::clear_feedback(const AttentionInput& input, int64_t index) {
+  for (int64_t head = 0; head < input.view.num_kv_heads(); ++head) {
+    const std::span<float> values = input.feedback->values(index, head);
+    std::fill(values.begin(), values.end(), 0.0F);
   }
 }
 

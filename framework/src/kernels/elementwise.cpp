@@ -29,8 +29,7 @@ HWY_INLINE float join(const Vector (&sums)[kSums]) {
 }
 
 float sum(const float* x, int64_t width) {
-  Vector sums[kSums] = {hn::Zero(kFloats), hn::Zero(kFloats), hn::Zero(kFloats),
-                        hn::Zero(kFloats)};
+  Vector sums[kSums] = {hn::Zero(kFloats), hn::Zero(kFloats), hn::Zero(kFloats), hn::Zero(kFloats)};
   int64_t i = 0;
   for (; i + kSums * kLanes <= width; i += kSums * kLanes) {
     for (int64_t k = 0; k < kSums; ++k) {
@@ -43,8 +42,7 @@ float sum(const float* x, int64_t width) {
 
 // Sum of (x - centre)^2.
 float sum_of_squares(const float* x, float centre, int64_t width) {
-  Vector sums[kSums] = {hn::Zero(kFloats), hn::Zero(kFloats), hn::Zero(kFloats),
-                        hn::Zero(kFloats)};
+  Vector sums[kSums] = {hn::Zero(kFloats), hn::Zero(kFloats), hn::Zero(kFloats), hn::Zero(kFloats)};
   const Vector middle = hn::Set(kFloats, centre);
   int64_t i = 0;
   for (; i + kSums * kLanes <= width; i += kSums * kLanes) {
@@ -112,7 +110,8 @@ void add_values(const float* x, float* y, int64_t count) {
 using Words = hn::RebindToUnsigned<Floats>;
 constexpr Words kWords;
 
-// Bits of the nearest fp32 number whose lower half is zero, ties to even; a NaN becomes a quiet one.
+// Bits of the nearest fp32 number whose lower half is zero, ties to even; a NaN becomes a quiet
+// one.
 HWY_INLINE hn::Vec<Words> rounded_bits(Vector x) {
   const auto bits = hn::BitCast(kWords, x);
   const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(kWords, 1));
@@ -124,8 +123,7 @@ HWY_INLINE hn::Vec<Words> rounded_bits(Vector x) {
 
 void round_values(float* values, int64_t count) {
   for (int64_t i = 0; i < count; i += kLanes) {
-    const Vector rounded =
-        hn::BitCast(kFloats, rounded_bits(load_some(values + i, count - i)));
+    const Vector rounded = hn::BitCast(kFloats, rounded_bits(load_some(values + i, count - i)));
     store_some(rounded, values + i, count - i);
   }
 }
@@ -212,8 +210,8 @@ void rms_norm(const float* x, const float* weight, double epsilon, int64_t width
 void layer_norm(const float* x, const float* weight, const float* bias, double epsilon,
                 int64_t width, int64_t tokens, float* y, ThreadPool& threads) {
   for_rows(tokens, width, threads, [&](int64_t n) {
-    HWY_DYNAMIC_DISPATCH(layer_norm_row)(x + n * width, weight, bias, epsilon, width,
-                                         y + n * width);
+    HWY_DYNAMIC_DISPATCH(layer_norm_row)
+    (x + n * width, weight, bias, epsilon, width, y + n * width);
   });
 }
 

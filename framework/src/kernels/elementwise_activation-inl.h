@@ -26,8 +26,8 @@ HWY_INLINE V silu(D d, V x) {
   return hn::Div(x, hn::Add(hn::Set(d, 1.0F), bounded_exp(d, hn::Neg(x))));
 }
 
-// x/2 (1 + tanh(u)) = x / (1 + e^-2u) with u = sqrt(2/pi) (x + 0.044715 x^3): no difference of close
-// numbers, so that small results keep their digits.
+// x/2 (1 + tanh(u)) = x / (1 + e^-2u) with u = sqrt(2/pi) (x + 0.044715 x^3): no difference of
+// close numbers, so that small results keep their digits.
 template <class D, class V>
 HWY_INLINE V gelu_tanh(D d, V x) {
   const V square = hn::Mul(x, x);
@@ -36,8 +36,8 @@ HWY_INLINE V gelu_tanh(D d, V x) {
   return hn::Div(x, hn::Add(hn::Set(d, 1.0F), bounded_exp(d, minus_2u)));
 }
 
-// x Phi(x) with Phi(-|x|) = erfc(z)/2, z = |x| / sqrt(2), and erfc(z) = e^(-z^2) t Q(t), t = 1 / (1 + 0.4 z).
-// Q is a least-squares fit in t over z in [0, 10], made here; relative error below 7e-8.
+// x Phi(x) with Phi(-|x|) = erfc(z)/2, z = |x| / sqrt(2), and erfc(z) = e^(-z^2) t Q(t), t = 1 / (1
+// + 0.4 z). Q is a least-squares fit in t over z in [0, 10], made here; relative error below 7e-8.
 template <class D, class V>
 HWY_INLINE V gelu_erf(D d, V x) {
   const V one = hn::Set(d, 1.0F);

@@ -13,7 +13,8 @@ namespace {
 
 constexpr float kMostCodes = 127;
 constexpr int64_t kRowsPerItem = 64;
-// Scales are never subnormal: where the processor takes those for zero, codes would be divided by it.
+// Scales are never subnormal: where the processor takes those for zero, codes would be divided by
+// it.
 constexpr uint16_t kSmallestNormal = 0x0080;
 // 1.5 * 2^23: adding and subtracting it rounds a small number to the nearest integer, ties to even.
 constexpr float kRounding = 12582912.0F;

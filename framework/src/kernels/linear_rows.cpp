@@ -21,14 +21,19 @@
 HWY_BEFORE_NAMESPACE();
 namespace kvlab::kernels::HWY_NAMESPACE {
 
-// Rows are finished in blocks: small enough for their weights to stay in the second-level cache while
-// one tile of tokens after the other is multiplied.
+// Rows are finished in blocks: small enough for their weights to stay in the second-level cache
+// while one tile of tokens after the other is multiplied.
 constexpr int64_t kBlockRows = 48;
 constexpr int64_t kBlockStride = 64;  // a tile may write three values behind its rows
 constexpr int64_t kBlockTokens = 16;
-using Block = std::array<float, static_cast<size_t>(kBlockStride * kBlockTokens)>;
+using Block = std::array<float, static_cast<size_t>(kBlockStride* kBlockTokens)>;
 
-// What one step of a row decodes to: kStep / kLanes vectors of fp32 weights. `scale` is the int8 group's.
+// Rows are short streams: the processor's own prefetching starts anew with each. What a tile needs
+// is asked for this long before, some 100 ns at the memory's speed; a miss costs as much.
+constexpr int64_t kBytesAhead = 8192;
+
+// What one step of a row decodes to: kStep / kLanes vectors of fp32 weights. `scale` is the int8
+// group's.
 struct F32 {
   using Code = float;
   static constexpr WeightFormat kFormat = WeightFormat::f32;
@@ -51,9 +56,8 @@ struct Bf16 {
 #else
     const hn::Repartition<uint16_t, Floats> halves;
     const auto pairs = hn::BitCast(words, hn::LoadU(halves, step + index / 2 * 2 * kLanes));
-    return hn::BitCast(kFloats, index % 2 == 0
-                                    ? hn::ShiftLeft<16>(pairs)
-                                    : hn::And(pairs, hn::Set(words, 0xFFFF0000U)));
+    return hn::BitCast(kFloats, index % 2 == 0 ? hn::ShiftLeft<16>(pairs)
+                                               : hn::And(pairs, hn::Set(words, 0xFFFF0000U)));
 #endif
   }
 };
@@ -73,8 +77,8 @@ struct Int8 {
   }
 };
 
-// Tokens that are multiplied at once, and rows beside them: rows * tokens sums, the rows' weights and
-// one vector of x have to fit into the registers.
+// Tokens that are multiplied at once, and rows beside them: rows * tokens sums, the rows' weights
+// and one vector of x have to fit into the registers.
 #if HWY_TARGET == HWY_AVX3 || HWY_ARCH_ARM_A64
 constexpr int64_t kMostTokens = 8;  // 32 registers
 constexpr int64_t rows_per_tile(int64_t tokens) { return tokens <= 4 ? 4 : 3; }
@@ -83,8 +87,8 @@ constexpr int64_t kMostTokens = 4;  // 16 registers
 constexpr int64_t rows_per_tile(int64_t tokens) { return tokens <= 2 ? 4 : 2; }
 #endif
 
-// Tells the compiler that `vector` is in a register: GCC would rather load a value of x again for every
-// row, and the loads then take longer than the sums.
+// Tells the compiler that `vector` is in a register: GCC would rather load a value of x again for
+// every row, and the loads then take longer than the sums.
 HWY_INLINE void keep_in_register([[maybe_unused]] Vector& vector) {
 #if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
   asm("" : "+v"(vector.raw));
@@ -129,8 +133,8 @@ HWY_INLINE void store_sum_of_blocks(D d, hn::Vec<D> vector, float* to) {
   }
 }
 
-// Stores the sums of the lanes of four vectors: together at less than half of the work of one after the
-// other, and each in the same order whatever the other three are.
+// Stores the sums of the lanes of four vectors: together at less than half of the work of one after
+// the other, and each in the same order whatever the other three are.
 HWY_INLINE void store_sums(Vector a, Vector b, Vector c, Vector d, float* to) {
   const hn::RepartitionToWide<Floats> wide;
   const auto halves = [](Vector u, Vector v) HWY_ATTR {
@@ -144,8 +148,8 @@ HWY_INLINE void store_sums(Vector a, Vector b, Vector c, Vector d, float* to) {
 }
 #endif
 
-// out[t * kBlockStride + r] = W[first + r] . x[t]: one sum of vectors per row and token, columns in order.
-// So an element's bits depend neither on R nor on T.
+// out[t * kBlockStride + r] = W[first + r] . x[t]: one sum of vectors per row and token, columns in
+// order. So an element's bits depend neither on R nor on T.
 template <class Format, int64_t R, int64_t T>
 HWY_NOINLINE void multiply_tile(const Matrix& weight, int64_t first, const float* x,
                                 int64_t x_stride, float* out) {
@@ -164,19 +168,14 @@ HWY_NOINLINE void multiply_tile(const Matrix& weight, int64_t first, const float
     HWY_UNROLL(8)
     for (int64_t t = 0; t < T; ++t) sums[r][t] = hn::Zero(kFloats);
   }
-#ifndef AHEAD
-#define AHEAD 8192
-#endif
+  // Whole tiles, so that every row's stream goes on where a later tile reads it.
   const int64_t tile = R * columns;
-  const int64_t ahead =
-      (AHEAD / static_cast<int64_t>(sizeof(Code)) + tile - 1) / tile * tile;
+  const int64_t ahead = (kBytesAhead / static_cast<int64_t>(sizeof(Code)) + tile - 1) / tile * tile;
   int64_t column = 0;
   for (; column + kStep <= columns; column += kStep) {
     HWY_UNROLL(4)
     for (int64_t r = 0; r < R; ++r) {
-#if AHEAD>0
       hwy::Prefetch(rows[r] + ahead);
-#endif
       scales[r] = Format::scale(scale_rows[r], column / kScaleGroup);
     }
     multiply_step<Format, R, T>(rows, scales, x + column, x_stride, sums);
@@ -229,7 +228,8 @@ void multiply_block(const Matrix& weight, int64_t first, int64_t count, const fl
   tiles(std::integral_constant<int64_t, 1>());
 }
 
-// Adds the bias to `count` values of a block's row and activates them. `ups` are the block's of swiglu.
+// Adds the bias to `count` values of a block's row and activates them. `ups` are the block's of
+// swiglu.
 HWY_INLINE Vector finish_vector(const RowProduct& product, int64_t first, int64_t count,
                                 const float* values, const float* ups, const float* y) {
   const auto biased = [&](const float* from, int64_t row) HWY_ATTR {
@@ -255,8 +255,7 @@ void finish_block(const RowProduct& product, int64_t first, int64_t count, int64
     for (int64_t r = 0; r < count; r += kLanes) {
       const int64_t some = std::min(kLanes, count - r);
       const size_t at = static_cast<size_t>(t * kBlockStride + r);
-      const Vector result =
-          finish_vector(product, first + r, some, &values[at], &ups[at], y + r);
+      const Vector result = finish_vector(product, first + r, some, &values[at], &ups[at], y + r);
       store_some(result, y + r, some);
     }
   }
@@ -290,8 +289,9 @@ void multiply_on_target(const RowProduct& product, int64_t first, int64_t last) 
   }
 }
 
-// See Bf16: of every 2 * kLanes columns first the even ones, then the odd ones. Which column comes first
-// within a pair of lanes is the byte order's choice, here as everywhere that Highway runs: little.
+// See Bf16: of every 2 * kLanes columns first the even ones, then the odd ones. Which column comes
+// first within a pair of lanes is the byte order's choice, here as everywhere that Highway runs:
+// little.
 void split_pairs(const float* x, int64_t columns, float* packed) {
   constexpr int64_t kPair = 2 * kLanes;
   int64_t column = 0;

@@ -23,8 +23,8 @@ constexpr bool needs_packing(WeightFormat format, int64_t columns) {
   return format == WeightFormat::bf16 || columns % columns_per_step(format) != 0;
 }
 
-/// Copies x [tokens, columns] in the order in which the kernels of `format` meet it, zeros at the end
-/// of each row. The order depends on the instruction set in use.
+/// Copies x [tokens, columns] in the order in which the kernels of `format` meet it, zeros at the
+/// end of each row. The order depends on the instruction set in use.
 void pack_tokens(WeightFormat format, const float* x, int64_t x_stride, int64_t tokens,
                  int64_t columns, float* packed);
 
@@ -39,7 +39,8 @@ struct RowProduct {
   Epilogue epilogue = Epilogue::store;
 };
 
-/// Computes y[:, first, ..., last - 1] of `product`. No element depends on the other rows of the call.
+/// Computes y[:, first, ..., last - 1] of `product`. No element depends on the other rows of the
+/// call.
 void multiply_rows(const RowProduct& product, int64_t first, int64_t last);
 
 }  // namespace kvlab::kernels

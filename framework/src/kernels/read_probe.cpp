@@ -57,7 +57,12 @@ uint64_t sum_of(const uint64_t* data, int64_t words) {
       }
     }
   }
-  return hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(s0, s1), hn::Add(s2, s3))));
+  // Not SumOfLanes: g++ adds the lanes as signed numbers, which the sanitizers refuse to overflow.
+  HWY_ALIGN uint64_t lane_sums[hn::MaxLanes(d)];
+  hn::Store(hn::Add(hn::Add(s0, s1), hn::Add(s2, s3)), d, lane_sums);
+  uint64_t sum = 0;
+  for (int64_t lane = 0; lane < lanes; ++lane) sum += lane_sums[lane];
+  return sum;
 }
 
 template <bool kPrefetch>

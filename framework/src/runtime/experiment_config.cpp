@@ -7,6 +7,7 @@
 
 #include "kvlab/core/byte_size.h"
 #include "kvlab/core/error.h"
+#include "kvlab/runtime/row_crossover.h"
 
 namespace kvlab {
 
@@ -17,7 +18,6 @@ constexpr int64_t kLargestSize = int64_t{1} << 31;  // of one dimension; product
 constexpr double kMostSeconds = 1e6;
 const std::vector<std::string> kDtypes = {"f32", "bf16"};
 const std::vector<std::string> kWeightTypes = {"f32", "bf16", "int8"};
-constexpr int64_t kMostRowTokens = 4096;
 constexpr int64_t kLibraryProductsOnly = -1;
 
 // A child reader, or one over an empty map where the key is absent: then defaults apply.

@@ -2,11 +2,11 @@
 
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/mm.h>
+#include <sys/resource.h>
 #include <torch/headeronly/version.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
@@ -31,18 +31,30 @@ namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 using Json = nlohmann::json;
 
-constexpr std::array<int64_t, 11> kTokens = {2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64};
-using Times = std::array<double, kTokens.size()>;  // seconds; one per count of tokens
+// Counts of tokens to try, and weights per product: enough to hide what a call costs, few enough to
+// stay within 0.15 s together.
+struct Stage {
+  std::vector<int64_t> tokens;
+  int64_t weights;
+};
 
-constexpr int64_t kMostTokens = kTokens.back();
+// Seconds, one per count of tokens.
+using Times = std::vector<double>;
+
 constexpr int64_t kUnmeasured = 16;
+constexpr int64_t kMostWhileDisturbed = 64;
 constexpr int64_t kWorthMeasuring = int64_t{4} << 20;  // bytes of all layers' weights
-// Weights of one product: enough to hide what a call costs, few enough to stay within 0.1 s.
-constexpr int64_t kWeightsPerProduct = int64_t{1} << 21;
 constexpr int kLeastRounds = 2, kMostRounds = 7;
-constexpr auto kTimePerWay = std::chrono::milliseconds(45);
+constexpr auto kTimePerWay = std::chrono::milliseconds(35);
 // The library has to be this much faster to be called so: less is noise.
 constexpr double kClearlyFaster = 0.97;
+// Switches to another program that a quiet machine may show, at all and per second.
+constexpr double kQuietSwitches = 3, kQuietSwitchesPerSecond = 20;
+
+std::vector<Stage> stages() {
+  return {{{2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64}, int64_t{1} << 21},
+          {{128, 256, 512}, int64_t{1} << 19}};
+}
 
 // The first rows of a layer's up projection.
 struct Product {
@@ -50,11 +62,11 @@ struct Product {
   kernels::Matrix matrix;
 };
 
-std::vector<Product> products_of(const DecoderWeights& weights) {
+std::vector<Product> products_of(const DecoderWeights& weights, int64_t size) {
   std::vector<Product> products;
   for (const LayerWeights& layer : weights.layers) {
     const int64_t columns = layer.up.size(1);
-    const int64_t rows = std::clamp<int64_t>(kWeightsPerProduct / columns, 1, layer.up.size(0));
+    const int64_t rows = std::clamp<int64_t>(size / columns, 1, layer.up.size(0));
     Product product;
     product.weight = layer.up.narrow(0, 0, rows);
     product.matrix.codes = product.weight.const_data_ptr();
@@ -74,12 +86,13 @@ std::vector<Product> products_of(const DecoderWeights& weights) {
 
 class Stopwatch {
  public:
-  Stopwatch(ThreadPool& pool, const std::vector<Product>& products)
-      : pool_(pool), products_(products) {
+  Stopwatch(ThreadPool& pool, const std::vector<Product>& products,
+            const std::vector<int64_t>& tokens)
+      : pool_(pool), products_(products), tokens_(tokens) {
     const kernels::Matrix& largest = products.front().matrix;
-    x_.resize(static_cast<size_t>(kMostTokens * largest.columns));
+    x_.resize(static_cast<size_t>(tokens.back() * largest.columns));
     for (size_t i = 0; i < x_.size(); ++i) x_[i] = std::sin(static_cast<float>(i));
-    y_.resize(static_cast<size_t>(kMostTokens * largest.rows));
+    y_.resize(static_cast<size_t>(tokens.back() * largest.rows));
     if (largest.format == kernels::WeightFormat::int8) {
       decoded_.resize(static_cast<size_t>(largest.rows * largest.columns));
     }
@@ -118,16 +131,15 @@ class Stopwatch {
  private:
   template <typename Multiply>
   Times best_of(Multiply multiply) {
-    Times best;
-    best.fill(std::numeric_limits<double>::infinity());
-    for (const int64_t tokens : kTokens) multiply(next(), tokens);  // the library plans per shape
+    Times best(tokens_.size(), std::numeric_limits<double>::infinity());
+    for (const int64_t tokens : tokens_) multiply(next(), tokens);  // the library plans per shape
     const auto end = Clock::now() + kTimePerWay;
     for (int round = 0; round < kMostRounds; ++round) {
       if (round >= kLeastRounds && Clock::now() > end) break;
-      for (size_t i = 0; i < kTokens.size(); ++i) {
+      for (size_t i = 0; i < tokens_.size(); ++i) {
         const Product& product = next();
         const auto start = Clock::now();
-        multiply(product, kTokens[i]);
+        multiply(product, tokens_[i]);
         best[i] = std::min(best[i], std::chrono::duration<double>(Clock::now() - start).count());
       }
     }
@@ -138,6 +150,7 @@ class Stopwatch {
 
   ThreadPool& pool_;
   const std::vector<Product>& products_;
+  const std::vector<int64_t>& tokens_;
   std::vector<float> x_, y_, decoded_;
   kernels::LinearScratch scratch_;
   size_t turn_ = 0;
@@ -162,9 +175,32 @@ Json read_entries(const std::string& path) {
   for (const auto& [key, value] : found.items()) {
     if (!value.is_number_integer()) continue;
     const auto tokens = value.get<int64_t>();
-    if (tokens >= 1 && tokens <= kMostTokens) kept[key] = tokens;
+    if (tokens >= 1 && tokens <= kMostRowTokens) kept[key] = tokens;
   }
   return kept;
+}
+
+int64_t fastest_row_tokens(const DecoderWeights& weights, ThreadPool& pool) {
+  int64_t most = 1;
+  for (const Stage& stage : stages()) {
+    const std::vector<Product> products = products_of(weights, stage.weights);
+    Stopwatch stopwatch(pool, products, stage.tokens);
+    const Times kernels = stopwatch.row_kernels();
+    const Times library = stopwatch.library();
+    for (size_t i = 0; i < stage.tokens.size(); ++i) {
+      if (library[i] < kClearlyFaster * kernels[i]) return most;
+      most = stage.tokens[i];
+    }
+  }
+  // Both are bound by arithmetic long before; more tokens change nothing.
+  return kMostRowTokens;
+}
+
+// How often the system took a core from one of this process's threads for another program.
+int64_t times_pushed_aside() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_nivcsw;
 }
 
 const char* compiler() {
@@ -177,17 +213,17 @@ const char* compiler() {
 
 }  // namespace
 
-int64_t measure_row_tokens(const Decoder& decoder, ThreadPool& pool) {
-  const std::vector<Product> products = products_of(decoder.weights());
-  Stopwatch stopwatch(pool, products);
-  const Times kernels = stopwatch.row_kernels();
-  const Times library = stopwatch.library();
-  int64_t most = 1;
-  for (size_t i = 0; i < kTokens.size(); ++i) {
-    if (library[i] < kClearlyFaster * kernels[i]) break;
-    most = kTokens[i];
+RowMeasurement measure_row_tokens(const Decoder& decoder, ThreadPool& pool) {
+  const auto start = Clock::now();
+  const int64_t switches = times_pushed_aside();
+  RowMeasurement measured{fastest_row_tokens(decoder.weights(), pool), false};
+  const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  const auto pushed = static_cast<double>(times_pushed_aside() - switches);
+  if (pushed > kQuietSwitches + kQuietSwitchesPerSecond * seconds) {
+    measured.disturbed = true;
+    measured.row_tokens = std::min(measured.row_tokens, kMostWhileDisturbed);
   }
-  return most;
+  return measured;
 }
 
 RowCrossoverFile RowCrossoverFile::of_user() {
@@ -252,9 +288,9 @@ int64_t row_token_limit(const Decoder& decoder, ThreadPool& pool, const RowCross
   if (layer_bytes(decoder.weights()) < kWorthMeasuring) return kUnmeasured;
   const std::string key = row_crossover_key(decoder, pool.threads());
   if (const std::optional<int64_t> known = file.find(key)) return *known;
-  const int64_t measured = measure_row_tokens(decoder, pool);
-  file.keep(key, measured);
-  return measured;
+  const RowMeasurement measured = measure_row_tokens(decoder, pool);
+  if (!measured.disturbed) file.keep(key, measured.row_tokens);
+  return measured.row_tokens;
 }
 
 int64_t row_token_limit(const Decoder& decoder, ThreadPool& pool) {

@@ -88,8 +88,9 @@ std::string StepShares::describe() const {
 }
 
 StepShares step_shares(const StepProfile& profile) {
-  KVLAB_CHECK(profile.total_ns() > 0, "[runtime.step_shares] the profile holds no time (steps: ",
-              profile.steps, "). Let the session profile at least one step");
+  KVLAB_CHECK(profile.total_ns() > 0,
+              "[runtime.step_shares] the profile holds no time (steps: ", profile.steps,
+              "). Let the session profile at least one step");
   const auto total = static_cast<double>(profile.total_ns());
   return {static_cast<double>(profile.linear_ns) / total,
           static_cast<double>(profile.attention_ns) / total,

@@ -49,6 +49,7 @@ class DenseAttention : public Attention {
   static at::Tensor by_query(const at::Tensor& mixed, const Shape& shape);
 
  private:
+  static void clear_feedback(const AttentionInput& input, int64_t index);
   void begin_feedback(const AttentionInput& input, const RowSlice& slice, int64_t entries);
   void end_feedback(const AttentionInput& input, int64_t index) const;
 

@@ -9,13 +9,13 @@
 
 namespace kvlab::kernels {
 
-/// y[n] = x[n] / sqrt(mean(x[n]^2) + epsilon) * weight, rows of `width` without gaps. Sums in fp32 or
-/// better. x and y may be the same.
+/// y[n] = x[n] / sqrt(mean(x[n]^2) + epsilon) * weight, rows of `width` without gaps. Sums in fp32
+/// or better. x and y may be the same.
 void rms_norm(const float* x, const float* weight, double epsilon, int64_t width, int64_t tokens,
               float* y, ThreadPool& threads);
 
-/// y[n] = (x[n] - mean) / sqrt(variance + epsilon) * weight + bias; `bias` may be null. The variance
-/// is that of the row (divided by width).
+/// y[n] = (x[n] - mean) / sqrt(variance + epsilon) * weight + bias; `bias` may be null. The
+/// variance is that of the row (divided by width).
 void layer_norm(const float* x, const float* weight, const float* bias, double epsilon,
                 int64_t width, int64_t tokens, float* y, ThreadPool& threads);
 

@@ -36,22 +36,22 @@ enum class Epilogue {
 
 /// Buffers of `linear` that are kept between calls.
 struct LinearScratch {
-  std::vector<int16_t> codes;
-  std::vector<float> scales;
-  std::vector<float> packed;
+  std::vector<float> packed;  ///< x in the order in which the kernels meet it
 };
 
-/// y[n, r] = epilogue(sum over c of W[r, c] * x[n, c] + bias[r]) for n < tokens. x and y are fp32 rows at
-/// the given strides (in floats); `bias` may be null. Accumulates in fp32 (int8: exact integers
-/// within a group of 32 against 16-bit activations, then fp32). The same bits for any number of
-/// threads. Allocates only where `scratch` has to grow.
+/// y[n, r] = epilogue(sum over c of W[r, c] * x[n, c] + bias[r]) for n < tokens. x and y are fp32
+/// rows at the given strides (in floats) and do not overlap; `bias` may be null. Weights become
+/// fp32 in registers (an int8 code times its scale is rounded once) and are summed in fp32. An
+/// element's bits depend on the instruction set, but neither on the number of threads nor on the
+/// other tokens. Allocates only where `scratch` has to grow. Throws UserError for swiglu with an
+/// odd number of rows.
 void linear(const Matrix& weight, const float* bias, const float* x, int64_t x_stride,
             int64_t tokens, float* y, int64_t y_stride, Epilogue epilogue, LinearScratch& scratch,
             ThreadPool& threads);
 
 /// Rounds `rows` x `columns` fp32 weights to int8 codes with one bf16 scale per group of 32 columns
 /// (the last group may be shorter), so that the largest |weight| of a group is at most 127 codes. A
-/// group of zeros has scale 0.
+/// group of zeros has scale 0. Requires: weights are finite.
 void quantise(const float* weights, int64_t rows, int64_t columns, int8_t* codes, uint16_t* scales);
 
 /// Writes rows [first, first + count) of `weight` as fp32 to `to` [count, columns].

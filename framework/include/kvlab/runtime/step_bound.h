@@ -15,8 +15,8 @@ namespace kvlab {
 /// line of it per row.
 int64_t streamed_weight_bytes(const DecoderWeights& weights);
 
-/// Bytes of K and V that the rows hold, scales included: what the attention of a decode step reads. A
-/// row counts what it shares with another, since each reads it. Outside a step.
+/// Bytes of K and V that the rows hold, scales included: what the attention of a decode step reads.
+/// A row counts what it shares with another, since each reads it. Outside a step.
 int64_t readable_kv_bytes(const KVCache& cache, const CacheShape& shape);
 
 /// The largest part of a decode step's time.
