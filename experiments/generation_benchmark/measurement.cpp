@@ -1,17 +1,14 @@
 #include "measurement.h"
 
-#include <c10/util/Exception.h>
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <numeric>
-#include <random>
 
 #include "arm_site.h"
-#include "kvlab/core/error.h"
+#include "kvlab/runtime/arm_runs.h"
 #include "kvlab/runtime/process.h"
 #include "result_json.h"
 
@@ -21,12 +18,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-int64_t involuntary_switches() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_nivcsw;
-}
-
 std::string sample_line(const Case& one, const Arm& arm, int block, int order,
                         const Sample& sample) {
   nlohmann::ordered_json line = {
@@ -35,26 +26,6 @@ std::string sample_line(const Case& one, const Arm& arm, int block, int order,
       {"batch", one.batch},     {"new_tokens", sample.result.generated() / one.batch}};
   line.update(sample_json(sample));
   return line.dump();
-}
-
-// Which arm runs when: blocks of all arms in seeded random order, or arm after arm.
-std::vector<std::pair<int, size_t>> schedule(const MeasureConfig& measure, size_t arms,
-                                             size_t case_index) {
-  std::vector<std::pair<int, size_t>> runs;
-  if (!measure.interleave) {
-    for (size_t arm = 0; arm < arms; ++arm) {
-      for (int block = 0; block < measure.repeats; ++block) runs.emplace_back(block, arm);
-    }
-    return runs;
-  }
-  std::mt19937_64 stream(measure.seed + case_index);
-  std::vector<size_t> order(arms);
-  std::iota(order.begin(), order.end(), size_t{0});
-  for (int block = 0; block < measure.repeats; ++block) {
-    for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[stream() % i]);
-    for (const size_t arm : order) runs.emplace_back(block, arm);
-  }
-  return runs;
 }
 
 }  // namespace
@@ -111,21 +82,10 @@ Sample run_once(const BenchmarkConfig& config, const Case& one, const ReadyArm& 
 
 void attempt(Arm& arm, const std::string& when, std::ostream& log,
              const std::function<void()>& work) {
-  const auto failed = [&](const std::string& why) {
-    arm.failure = when + ": " + why;
-    log << arm.config.name << " failed: " << *arm.failure << "\n" << std::flush;
-  };
-  try {
-    work();
-  } catch (const InterruptedError&) {
-    throw;
-  } catch (const c10::Error& error) {
-    failed(error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    failed(error.what());
-  } catch (...) {
-    failed("threw something that is no std::exception");
-  }
+  const std::optional<std::string> why = failure_of(work);
+  if (!why) return;
+  arm.failure = when + ": " + *why;
+  log << arm.config.name << " failed: " << *arm.failure << "\n" << std::flush;
 }
 
 void measure_case(const BenchmarkConfig& config, const Case& one, size_t case_index, ArmSite& site,
@@ -150,7 +110,7 @@ void measure_case(const BenchmarkConfig& config, const Case& one, size_t case_in
       for (size_t arm = 0; arm < arms.size(); ++arm) run(arm, -1, 0);
     }
     int order = 0;
-    for (const auto& [block, arm] : schedule(measure, arms.size(), case_index)) {
+    for (const auto& [block, arm] : run_order(measure, arms.size(), case_index)) {
       run(arm, block, order++);
     }
   } catch (const InterruptedError& error) {

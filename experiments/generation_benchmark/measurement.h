@@ -34,7 +34,7 @@ struct Sample {
 /// What the report says of a model.
 struct ModelFacts {
   std::string name, origin;
-  int64_t weight_bytes = 0;
+  int64_t weight_bytes = 0;  ///< that a decode step reads
 };
 
 /// An arm with what was found out about it.

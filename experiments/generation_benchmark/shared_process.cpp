@@ -1,6 +1,7 @@
 #include <optional>
 
 #include "arm_site.h"
+#include "kvlab/runtime/step_bound.h"
 
 namespace kvlab::experiments {
 
@@ -62,7 +63,7 @@ const Model& ArmModels::model_of(const ArmConfig& arm) {
 }
 
 ModelFacts facts_of(const Model& model) {
-  return {model.name, model.origin, static_cast<int64_t>(model.decoder->weights().bytes())};
+  return {model.name, model.origin, streamed_weight_bytes(model.decoder->weights())};
 }
 
 std::unique_ptr<ArmSite> share_process(const BenchmarkConfig& config, size_t control,

@@ -362,7 +362,7 @@ void SegmentAttention::column_sums(const SegmentAttentionTask& task, const Colum
   Impl& plan = *impl_;
   plan.context.task = &task;
   plan.plan_columns(task, request);
-  const int64_t rows = plan.tile_queries() * plan.context.groups.heads;
+  const int64_t rows = std::max(kTileRows, task.heads / task.kv_heads);
   plan.reserve_scratch(tile_scratch(plan.context, rows), threads);
   plan.for_each(static_cast<int64_t>(plan.columns.size()), threads,
                 [&](int64_t index, float* scratch) {

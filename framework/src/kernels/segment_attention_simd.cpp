@@ -159,7 +159,8 @@ float weigh(const ScoreRules& rules, const ChunkPositions& positions, int64_t co
   const F d;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   const float before = largest;
-  const float now = std::max(before, score_entries(rules, positions, count, scores));
+  const float most = score_entries(rules, positions, count, scores);
+  const float now = most <= before ? before : most;  // NaN comes through
   if (now == -std::numeric_limits<float>::infinity()) {  // nothing visible so far
     std::fill(scores, scores + count, 0.0F);
     return 1;
@@ -338,10 +339,7 @@ class ReadAhead {
   }
 
  private:
-#ifndef KVLAB_AHEAD
-#define KVLAB_AHEAD 4096
-#endif
-  static constexpr int64_t kAheadBytes = KVLAB_AHEAD;
+  static constexpr int64_t kAheadBytes = 4096;
 
   // The first plane of the chunk at piece_ and begin_, or of the next one.
   void open_chunk() {
@@ -697,8 +695,8 @@ void SumColumns(const WorkContext& context, const ColumnItem& item, const Column
                 float* scratch) {
   const SegmentAttentionTask& task = *context.task;
   const int64_t ratio = task.heads / task.kv_heads;
-  const int64_t at_once = std::max<int64_t>(1, kTileRows / context.groups.heads * context.groups.heads / ratio);
-  const TileScratch tile = tile_layout(context, std::max(ratio, kTileRows), scratch);
+  const int64_t at_once = std::max<int64_t>(1, kTileRows / ratio);
+  const TileScratch tile = tile_layout(context, at_once * ratio, scratch);
   const QueryRow& row = *item.row;
   const int64_t first_query =
       request.last_queries > 0 ? std::max<int64_t>(0, row.count - request.last_queries) : 0;
