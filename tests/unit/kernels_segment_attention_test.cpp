@@ -88,8 +88,9 @@ struct Scene {
           total += weight;
           for (int64_t d = 0; d < dim; ++d) {
             sums[static_cast<size_t>(d)] +=
-                weight * values[(static_cast<size_t>(stored * entries) + e) *
-                                    static_cast<size_t>(dim) + static_cast<size_t>(d)];
+                weight *
+                values[(static_cast<size_t>(stored * entries) + e) * static_cast<size_t>(dim) +
+                       static_cast<size_t>(d)];
           }
         }
         for (int64_t d = 0; d < dim; ++d) {
@@ -141,7 +142,8 @@ TEST(SegmentAttention, ThreadsDoNotChangeABit) {
       Scene shared(1500, queries, 32);
       attention.forward(shared.ready(), &pool);
       EXPECT_EQ(std::memcmp(alone.output.data(), shared.output.data(),
-                            alone.output.size() * sizeof(float)), 0)
+                            alone.output.size() * sizeof(float)),
+                0)
           << threads << " threads, " << queries << " queries";
     }
   }

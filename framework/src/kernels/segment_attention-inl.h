@@ -50,8 +50,8 @@ HWY_INLINE V exp_of_negative(D d, V x) {
   return hn::IfThenZeroElse(tiny, hn::Mul(sum, hn::BitCast(d, exponent)));
 }
 
-// How a format becomes vectors of fp32. A unit is what one load gives: kVectors vectors of elements,
-// for bf16 the even and the odd ones of two vectors' worth.
+// How a format becomes vectors of fp32. A unit is what one load gives: kVectors vectors of
+// elements, for bf16 the even and the odd ones of two vectors' worth.
 struct F32Reader {
   static constexpr int kVectors = 1;
   template <class D, class V>
@@ -210,8 +210,8 @@ HWY_INLINE void score_block(const char* const* keys, int64_t dim, const float* q
   }
   for (; i < dim; i += static_cast<int64_t>(hn::Lanes(d))) {
     for (int k = 0; k < kKeys; ++k) {
-      const V key = load_tail<Reader>(
-          d, keys[k], i, std::min(dim, i + static_cast<int64_t>(hn::Lanes(d))));
+      const V key =
+          load_tail<Reader>(d, keys[k], i, std::min(dim, i + static_cast<int64_t>(hn::Lanes(d))));
       HWY_UNROLL(8)
       for (int r = 0; r < kRows; ++r) {
         sums[r * kKeys + k] =
@@ -229,8 +229,8 @@ HWY_INLINE void score_block(const char* const* keys, int64_t dim, const float* q
   }
 }
 
-// Products of packed queries with entries at `stride` bytes. Writes up to 7 scores behind the last. Calls
-// `read(n)` before it reads the next n entries.
+// Products of packed queries with entries at `stride` bytes. Writes up to 7 scores behind the last.
+// Calls `read(n)` before it reads the next n entries.
 template <typename Read>
 HWY_INLINE void score_rows(EntryFormat format, const char* keys, int64_t key_stride, int64_t count,
                            int64_t dim, const float* queries, int64_t query_stride, int64_t rows,
@@ -248,9 +248,8 @@ HWY_INLINE void score_rows(EntryFormat format, const char* keys, int64_t key_str
         constexpr int kRows = decltype(constant)::value;
         constexpr int kSome = kRows * 8 <= (kRegisters == 32 ? 16 : 8) ? 8 : 4;
         for (int k = 0; k < kKeys; k += kSome) {
-          score_block<Reader, kRows, kSome>(at + k, dim, queries + row * query_stride,
-                                            query_stride, scores + row * stride + first + k,
-                                            stride);
+          score_block<Reader, kRows, kSome>(at + k, dim, queries + row * query_stride, query_stride,
+                                            scores + row * stride + first + k, stride);
         }
       });
     }
@@ -296,8 +295,8 @@ HWY_INLINE void mix_block(const char* values, int64_t value_stride, int64_t coun
   }
 }
 
-// mixed[row] += sum over entries of weights[row][entry] * values[entry]. Calls `read(n)` before it reads
-// the next n entries.
+// mixed[row] += sum over entries of weights[row][entry] * values[entry]. Calls `read(n)` before it
+// reads the next n entries.
 template <typename Read>
 HWY_INLINE void mix_rows(EntryFormat format, const char* values, int64_t value_stride,
                          int64_t count, int64_t dim, const float* weights, int64_t weight_stride,
@@ -337,9 +336,8 @@ HWY_INLINE void mix_rows(EntryFormat format, const char* values, int64_t value_s
                 load_tail<Reader>(d, from + e * value_stride, i, std::min(dim, i + lanes));
             for (int r = 0; r < kRows; ++r) {
               float* const sum = to + r * mixed_stride + i;
-              hn::Store(
-                  hn::MulAdd(hn::Set(d, own[r * weight_stride + e]), value, hn::Load(d, sum)), d,
-                  sum);
+              hn::Store(hn::MulAdd(hn::Set(d, own[r * weight_stride + e]), value, hn::Load(d, sum)),
+                        d, sum);
             }
           }
         }
@@ -434,9 +432,8 @@ HWY_INLINE void multiply_block(Rows a, int64_t first_row, int64_t depth, const f
   V sums[kRows * kVectors];
   HWY_UNROLL(32)
   for (int i = 0; i < kRows * kVectors; ++i) {
-    sums[i] = sum == Sum::fresh
-                  ? hn::Zero(d)
-                  : hn::Load(d, c + i / kVectors * c_stride + i % kVectors * lanes);
+    sums[i] = sum == Sum::fresh ? hn::Zero(d)
+                                : hn::Load(d, c + i / kVectors * c_stride + i % kVectors * lanes);
   }
   for (int64_t k = 0; k < depth; ++k) {
     V column[kVectors];
@@ -457,8 +454,8 @@ HWY_INLINE void multiply_block(Rows a, int64_t first_row, int64_t depth, const f
   }
 }
 
-// c[rows, columns] (+)= a [rows, depth] b [depth, columns]; columns in steps of 16 floats, rows of b
-// and c aligned.
+// c[rows, columns] (+)= a [rows, depth] b [depth, columns]; columns in steps of 16 floats, rows of
+// b and c aligned.
 template <class Rows>
 HWY_INLINE void multiply_matrices(Rows a, int64_t rows, int64_t depth, const float* b,
                                   int64_t b_stride, int64_t columns, float* c, int64_t c_stride,

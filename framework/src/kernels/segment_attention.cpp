@@ -99,8 +99,8 @@ struct SegmentAttention::Impl {
 void SegmentAttention::Impl::begin(const SegmentAttentionTask& task) {
   context.task = &task;
   const int64_t ratio = task.heads / task.kv_heads;
-  context.groups = task.share_loads ? HeadGroups{task.kv_heads, ratio, 1}
-                                    : HeadGroups{task.heads, 1, ratio};
+  context.groups =
+      task.share_loads ? HeadGroups{task.kv_heads, ratio, 1} : HeadGroups{task.heads, 1, ratio};
   context.mixed_stride = round_up(task.value_dim, 16);
   int64_t tokens = 0;
   for (const QueryRow& row : task.rows) tokens = std::max(tokens, row.first_token + row.count);
@@ -144,8 +144,8 @@ int64_t SegmentAttention::Impl::add_merge(const PlannedRow& row, int64_t ranges)
   return static_cast<int64_t>(merges.size()) - 1;
 }
 
-// Copies the next `length` entries of [piece, end) to `cut`, from entry `at` of `piece` on. Returns the
-// number of pieces.
+// Copies the next `length` entries of [piece, end) to `cut`, from entry `at` of `piece` on. Returns
+// the number of pieces.
 int64_t SegmentAttention::Impl::cut_off(size_t& piece, int64_t& at, size_t end, int64_t length) {
   int64_t number = 0;
   while (length > 0 && piece < end) {
@@ -223,8 +223,8 @@ void SegmentAttention::Impl::plan_tiles(const SegmentAttentionTask& task) {
       const int64_t position = row.row->first_position + item.first_query;
       int64_t entries = 0;
       for (int64_t i = row.row->first_run; i < row.row->end_run; ++i) {
-        add_visible(task, task.runs[static_cast<size_t>(i)], position,
-                    position + item.queries - 1, pieces);
+        add_visible(task, task.runs[static_cast<size_t>(i)], position, position + item.queries - 1,
+                    pieces);
       }
       for (size_t i = of_rows; i < pieces.size(); ++i) entries += pieces[i].end - pieces[i].begin;
       const int64_t length = std::max<int64_t>(1, round_up(divide_up(entries, ranges), 64));
@@ -364,11 +364,10 @@ void SegmentAttention::column_sums(const SegmentAttentionTask& task, const Colum
   plan.plan_columns(task, request);
   const int64_t rows = std::max(kTileRows, task.heads / task.kv_heads);
   plan.reserve_scratch(tile_scratch(plan.context, rows), threads);
-  plan.for_each(static_cast<int64_t>(plan.columns.size()), threads,
-                [&](int64_t index, float* scratch) {
-                  sum_columns(plan.context, plan.columns[static_cast<size_t>(index)], request,
-                              scratch);
-                });
+  plan.for_each(
+      static_cast<int64_t>(plan.columns.size()), threads, [&](int64_t index, float* scratch) {
+        sum_columns(plan.context, plan.columns[static_cast<size_t>(index)], request, scratch);
+      });
 }
 
 int64_t SegmentAttention::bytes() const {
@@ -376,9 +375,9 @@ int64_t SegmentAttention::bytes() const {
   const auto held = [](const auto& vector) {
     return static_cast<int64_t>(vector.capacity() * sizeof(vector[0]));
   };
-  int64_t total = plan.partials.bytes() + plan.finals.bytes() + held(plan.pieces) +
-                  held(plan.cut) + held(plan.planned) + held(plan.few) + held(plan.tiles) +
-                  held(plan.merges) + held(plan.columns);
+  int64_t total = plan.partials.bytes() + plan.finals.bytes() + held(plan.pieces) + held(plan.cut) +
+                  held(plan.planned) + held(plan.few) + held(plan.tiles) + held(plan.merges) +
+                  held(plan.columns);
   for (const GrowingFloats& floats : plan.scratch) total += floats.bytes();
   return total;
 }

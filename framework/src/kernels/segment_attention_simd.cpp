@@ -8,8 +8,8 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "../src/kernels/segment_attention_simd.cpp"
-#include <hwy/foreach_target.h>
 #include <hwy/cache_control.h>
+#include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
 #include "segment_attention-inl.h"
@@ -59,14 +59,13 @@ EntryRows rows_of(const EntryPlane& plane, int64_t head, int64_t begin) {
 // What one query sees, as bounds of positions.
 struct Sight {
   int32_t query = 0;
-  int32_t oldest = 0;        // of the model's window
-  int32_t oldest_recent = 0; // of the view's window, behind the sinks
+  int32_t oldest = 0;         // of the model's window
+  int32_t oldest_recent = 0;  // of the view's window, behind the sinks
   int32_t sinks = 0;
 
   // Whether all of [smallest, largest] is visible.
   bool covers(int32_t smallest, int32_t largest) const {
-    return largest <= query && smallest >= oldest &&
-           (smallest >= oldest_recent || largest < sinks);
+    return largest <= query && smallest >= oldest && (smallest >= oldest_recent || largest < sinks);
   }
 };
 
@@ -110,7 +109,8 @@ struct ScoreRules {
   Sight sight;
 };
 
-// Turns products into scores in place: -infinity where hidden, and behind the last. Returns the largest.
+// Turns products into scores in place: -infinity where hidden, and behind the last. Returns the
+// largest.
 float score_entries(const ScoreRules& rules, const ChunkPositions& positions, int64_t count,
                     float* scores) {
   const F d;
@@ -152,15 +152,15 @@ float score_entries(const ScoreRules& rules, const ChunkPositions& positions, in
   return hn::GetLane(hn::MaxOfLanes(d, most));
 }
 
-// Turns products into weights exp(score - largest) in place, and updates the row's largest score and
-// sum. Returns by what earlier sums must be multiplied.
+// Turns products into weights exp(score - largest) in place, and updates the row's largest score
+// and sum. Returns by what earlier sums must be multiplied.
 float weigh(const ScoreRules& rules, const ChunkPositions& positions, int64_t count, float* scores,
             float& largest, float& sum) {
   const F d;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   const float before = largest;
   const float most = score_entries(rules, positions, count, scores);
-  const float now = most <= before ? before : most;  // NaN comes through
+  const float now = most <= before ? before : most;      // NaN comes through
   if (now == -std::numeric_limits<float>::infinity()) {  // nothing visible so far
     std::fill(scores, scores + count, 0.0F);
     return 1;
@@ -210,8 +210,7 @@ void finish_row(const WorkContext& context, const QueryRow& row, int64_t query, 
                 float largest, float sum, const float* mixed, bool paired) {
   const SegmentAttentionTask& task = *context.task;
   const int64_t token = row.first_token + query;
-  float* const to =
-      task.output + token * task.output_token_stride + head * task.output_head_stride;
+  float* const to = task.output + token * task.output_token_stride + head * task.output_head_stride;
   const float inverse = sum == 0 ? 0 : 1 / sum;  // NaN stays NaN
   context.final_largest[token * task.heads + head] = sum == 0 ? 0 : largest;
   context.final_inverse[token * task.heads + head] = inverse;
@@ -273,7 +272,8 @@ int64_t FewScratchFloats(const WorkContext& context, const WorkItem& item) {
   return few_layout(context, item, nullptr).floats;
 }
 
-// Copies a query to `to`, zeros behind it. Paired: the even elements of every two vectors come first.
+// Copies a query to `to`, zeros behind it. Paired: the even elements of every two vectors come
+// first.
 void pack_query(const float* query, int64_t dim, bool paired, float* to) {
   const F d;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
@@ -290,8 +290,8 @@ void pack_query(const float* query, int64_t dim, bool paired, float* to) {
   for (; i < padded(dim); ++i) to[i] = 0;
 }
 
-// Decodes entries of all heads of the run, rotates them and gives the rows of `keys` [entries, heads,
-// dim] to be read as fp32.
+// Decodes entries of all heads of the run, rotates them and gives the rows of `keys` [entries,
+// heads, dim] to be read as fp32.
 void rotate_entries(const SegmentAttentionTask& task, const EntryRun& run, int64_t begin,
                     int64_t count, int64_t first_head, int64_t end_head, float* keys,
                     int64_t* rotary) {
@@ -312,8 +312,8 @@ void rotate_entries(const SegmentAttentionTask& task, const EntryRun& run, int64
   }
 }
 
-// The entries of an item in the order in which AttendFew reads them, some way ahead of it: processors
-// find the end of a run of keys on their own, but not where the next one starts.
+// The entries of an item in the order in which AttendFew reads them, some way ahead of it:
+// processors find the end of a run of keys on their own, but not where the next one starts.
 class ReadAhead {
  public:
   ReadAhead(const WorkContext& context, const WorkItem& item, int64_t step)
@@ -345,7 +345,8 @@ class ReadAhead {
   void open_chunk() {
     for (; piece_ < item_.num_pieces; ++piece_, begin_ = 0) {
       const RunPiece& piece = item_.pieces[piece_];
-      const int64_t first = std::max(item_.first_group, piece.run->head_begin * groups_.per_kv_head);
+      const int64_t first =
+          std::max(item_.first_group, piece.run->head_begin * groups_.per_kv_head);
       const int64_t end = std::min(item_.end_group, piece.run->head_end * groups_.per_kv_head);
       if (first >= end || piece.begin + begin_ >= piece.end) continue;
       head_ = first_head_ = groups_.kv_head(first);
@@ -443,7 +444,8 @@ void AttendFew(const WorkContext& context, const WorkItem& item, float* scratch)
         const int64_t head = groups.kv_head(group);
         EntryRows keys = rows_of(run.keys, head - run.head_begin, begin);
         if (rotates) {
-          keys.data = reinterpret_cast<const char*>(own.rotated + (head - first_head) * task.key_dim);
+          keys.data =
+              reinterpret_cast<const char*>(own.rotated + (head - first_head) * task.key_dim);
           keys.stride = heads * task.key_dim * static_cast<int64_t>(sizeof(float));
           keys.format = EntryFormat::f32;
           keys.scales = nullptr;
@@ -466,8 +468,8 @@ void AttendFew(const WorkContext& context, const WorkItem& item, float* scratch)
           rules.scale = task.scale;
           rules.biased = task.slopes != nullptr;
           if (rules.biased) rules.slope = task.slopes[group * groups.heads + j % groups.heads];
-          rules.sight = sight_of(
-              task, item.row->first_position + item.first_query + j / groups.heads);
+          rules.sight =
+              sight_of(task, item.row->first_position + item.first_query + j / groups.heads);
           float* const scores = own.scores + i * kChunk;
           const float factor =
               weigh(rules, positions, count, scores, partial.largest[i], partial.sum[i]);
@@ -501,9 +503,9 @@ void MergeRanges(const WorkContext& context, const MergeItem& item, int64_t firs
   const HeadGroups& groups = context.groups;
   const SegmentAttentionTask& task = *context.task;
   const float kHidden = -std::numeric_limits<float>::infinity();
-  const EntryRun* const run =
-      item.row->first_run < item.row->end_run
-          ? &task.runs[static_cast<size_t>(item.row->first_run)] : nullptr;
+  const EntryRun* const run = item.row->first_run < item.row->end_run
+                                  ? &task.runs[static_cast<size_t>(item.row->first_run)]
+                                  : nullptr;
   const bool paired = item.few && run != nullptr && run->values.format == EntryFormat::bf16;
   for (int64_t query = first; query < end; ++query) {
     for (int64_t head = 0; head < task.heads; ++head) {
@@ -655,8 +657,7 @@ void AttendTile(const WorkContext& context, const WorkItem& item, float* scratch
     const ChunkPositions positions = finish_positions(tile.positions, count);
     score_tile(task, tile, rows, count);
     for (int64_t j = 0; j < rows; ++j) {
-      const ScoreRules rules =
-          rules_of(task, item.row->first_position + query_of(j), head_of(j));
+      const ScoreRules rules = rules_of(task, item.row->first_position + query_of(j), head_of(j));
       const float factor = weigh(rules, positions, count, tile.scores + j * kTile,
                                  partial.largest[j], partial.sum[j]);
       if (factor != 1) {
@@ -709,9 +710,9 @@ void SumColumns(const WorkContext& context, const ColumnItem& item, const Column
     for (int64_t query = first_query; query < row.count; query += at_once) {
       const int64_t rows = std::min(at_once, row.count - query) * ratio;
       for (int64_t j = 0; j < rows; ++j) {
-        tile.queries[j] =
-            task.query + (row.first_token + query + j / ratio) * task.query_token_stride +
-            (item.kv_head * ratio + j % ratio) * task.query_head_stride;
+        tile.queries[j] = task.query +
+                          (row.first_token + query + j / ratio) * task.query_token_stride +
+                          (item.kv_head * ratio + j % ratio) * task.query_head_stride;
       }
       score_tile(task, tile, rows, count);
       for (int64_t j = 0; j < rows; ++j) {

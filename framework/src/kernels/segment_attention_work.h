@@ -15,15 +15,15 @@ struct RunPiece {
 
 /// Query heads that share loads: the heads of one KV head, or one head alone.
 struct HeadGroups {
-  int64_t count = 0;       ///< groups
-  int64_t heads = 0;       ///< query heads of a group, R
-  int64_t per_kv_head = 1; ///< groups that read the same KV head
+  int64_t count = 0;        ///< groups
+  int64_t heads = 0;        ///< query heads of a group, R
+  int64_t per_kv_head = 1;  ///< groups that read the same KV head
 
   int64_t kv_head(int64_t group) const { return group / per_kv_head; }
 };
 
-/// Running softmax of query rows: the largest score, the sum of exponentials, and the weighted sum of
-/// values (`stride` floats per row).
+/// Running softmax of query rows: the largest score, the sum of exponentials, and the weighted sum
+/// of values (`stride` floats per row).
 struct PartialRows {
   float* largest = nullptr;
   float* sum = nullptr;
@@ -38,16 +38,16 @@ struct WorkItem {
   int64_t first_group = 0, end_group = 0;
   const RunPiece* pieces = nullptr;
   int64_t num_pieces = 0;
-  /// Where entries are cut into ranges: the partial rows of this range for all groups and queries of
-  /// the row, row (group * count + query) * R + r. Null: the item writes the output.
+  /// Where entries are cut into ranges: the partial rows of this range for all groups and queries
+  /// of the row, row (group * count + query) * R + r. Null: the item writes the output.
   PartialRows partial;
 
   size_t first_piece = 0;  ///< while the plan grows
   int64_t merge = -1, range = 0;
 };
 
-/// A row whose entries were cut into several ranges: the partial rows of range i start i * rows behind
-/// `partial`.
+/// A row whose entries were cut into several ranges: the partial rows of range i start i * rows
+/// behind `partial`.
 struct MergeItem {
   const QueryRow* row = nullptr;
   int64_t ranges = 0, rows = 0;

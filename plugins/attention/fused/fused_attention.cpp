@@ -15,12 +15,8 @@ kernels::EntryPlane plane_of(const KVPlane& plane) {
   made.token_stride = plane.token_stride;
   made.head_stride = plane.head_stride;
   switch (plane.type) {
-    case at::kFloat:
-      made.format = kernels::EntryFormat::f32;
-      break;
-    case at::kBFloat16:
-      made.format = kernels::EntryFormat::bf16;
-      break;
+    case at::kFloat: made.format = kernels::EntryFormat::f32; break;
+    case at::kBFloat16: made.format = kernels::EntryFormat::bf16; break;
     case at::kChar:
       KVLAB_INVARIANT(plane.scales != nullptr, "[attention.fused] int8 entries without scales");
       made.format = kernels::EntryFormat::int8;
@@ -47,7 +43,8 @@ kernels::ColumnRequest::Reduction reduction_of(FeedbackRequest::GroupReduction r
 
 }  // namespace
 
-// Calls the position encoding for tiles of keys, on any thread. What it throws is kept for the caller.
+// Calls the position encoding for tiles of keys, on any thread. What it throws is kept for the
+// caller.
 struct FusedAttention::Rotation {
   const PositionEncoding& position;
   int64_t dim;
@@ -104,9 +101,9 @@ void FusedAttention::read_view(const AttentionInput& input) {
         run.head_end = segment.head_end;
         runs_.push_back(run);
         const kernels::EntryRun& first = runs_[static_cast<size_t>(row.first_run)];
-        KVLAB_INVARIANT(run.keys.format == first.keys.format &&
-                            run.values.format == first.values.format,
-                        "[attention.fused] the segments of a row must have one element type");
+        KVLAB_INVARIANT(
+            run.keys.format == first.keys.format && run.values.format == first.values.format,
+            "[attention.fused] the segments of a row must have one element type");
       }
       row.end_run = static_cast<int64_t>(runs_.size());
     }

@@ -55,7 +55,8 @@ at::Tensor attend(FusedAttention& attention, const at::Tensor& query, const at::
 }
 
 TEST(FusedAttention, ReadsSegmentsAndDeclaresWhatItGives) {
-  const AttentionTraits& traits = FusedAttention().traits();
+  const FusedAttention attention;
+  const AttentionTraits& traits = attention.traits();
   EXPECT_TRUE(traits.reads_segments);
   EXPECT_TRUE(traits.supports_bias);
   EXPECT_EQ(traits.feedback.size(), 2U);

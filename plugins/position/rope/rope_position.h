@@ -26,9 +26,9 @@ class RopePosition final : public PositionEncoding {
 
   PositionTraits traits_;
   int64_t head_dim_;
-  int64_t tabled_;                         // positions in the table
-  std::vector<float> inverse_frequencies_; // [D/2]
-  std::vector<float> table_;               // [tabled, 2, D/2]: cosines, then sines
+  int64_t tabled_;                          // positions in the table
+  std::vector<float> inverse_frequencies_;  // [D/2]
+  std::vector<float> table_;                // [tabled, 2, D/2]: cosines, then sines
 };
 
 /// Throws UserError for an odd head dimension.

@@ -1,4 +1,5 @@
-// Attention over runs of stored K and V where they lie: nothing is gathered, masks come from positions.
+// Attention over runs of stored K and V where they lie: nothing is gathered, masks come from
+// positions.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +13,8 @@ namespace kvlab::kernels {
 /// int8: the number is code * scale, with one scale per entry and head.
 enum class EntryFormat { f32, bf16, int8 };
 
-/// K or V of a run. The element (head h, entry e, d) lies at element `h * head_stride + e * token_stride
+/// K or V of a run. The element (head h, entry e, d) lies at element `h * head_stride + e *
+/// token_stride
 /// + d` of `data`, h counted from the run's `head_begin`; its scale at `h * scale_head_stride + e *
 /// scale_token_stride`.
 struct EntryPlane {
@@ -28,8 +30,8 @@ struct EntryRun {
   EntryPlane keys, values;
   int64_t count = 0;
   int64_t first_position = 0;
-  const int32_t* positions = nullptr;  ///< of each entry, instead of first_position
-  int64_t rotary_shift = 0;            ///< rotary position - text position
+  const int32_t* positions = nullptr;    ///< of each entry, instead of first_position
+  int64_t rotary_shift = 0;              ///< rotary position - text position
   int64_t head_begin = 0, head_end = 0;  ///< the KV heads it covers
 };
 
@@ -40,8 +42,8 @@ struct QueryRow {
   int64_t first_token = 0, count = 0;  ///< among the tokens of query and output
 };
 
-/// Rotates keys [entries, heads, dim] (contiguous, fp32) by the entries' positions, in place. Called by
-/// several threads at once; must not throw.
+/// Rotates keys [entries, heads, dim] (contiguous, fp32) by the entries' positions, in place.
+/// Called by several threads at once; must not throw.
 struct KeyRotation {
   using Function = void (*)(const void* context, float* keys, int64_t entries, int64_t heads,
                             const int64_t* positions);
@@ -66,8 +68,8 @@ struct SegmentAttentionTask {
   int64_t model_window = 0, view_window = 0, sinks = 0;
   const float* slopes = nullptr;  ///< [heads]: adds slope * (k - q) to scores; null: none
   KeyRotation rotation;           ///< for keys kept before position; no function: keys are ready
-  /// The query heads of a group share one pass over K and V. False only to measure what that is worth:
-  /// every query head then reads the whole row on its own.
+  /// The query heads of a group share one pass over K and V. False only to measure what that is
+  /// worth: every query head then reads the whole row on its own.
   bool share_loads = true;
 };
 
@@ -77,13 +79,14 @@ struct ColumnRequest {
   enum class Reduction { sum, mean, max };
   int64_t last_queries = 0;  ///< only that many of a row's last queries count; 0: all
   Reduction reduction = Reduction::sum;
-  /// Per row and KV head (row-major) where the sums go, for the entries of the row's runs that cover
-  /// the head, in their order. All are written.
+  /// Per row and KV head (row-major) where the sums go, for the entries of the row's runs that
+  /// cover the head, in their order. All are written.
   std::span<float* const> to;
 };
 
 /// Attention on Highway, fp32 throughout. Keeps its buffers between calls: after a call nothing is
-/// allocated for steps that are no larger. Used by one thread (which shares the work with the pool).
+/// allocated for steps that are no larger. Used by one thread (which shares the work with the
+/// pool).
 class SegmentAttention {
  public:
   SegmentAttention();
@@ -91,13 +94,13 @@ class SegmentAttention {
   SegmentAttention(const SegmentAttention&) = delete;
   SegmentAttention& operator=(const SegmentAttention&) = delete;
 
-  /// Writes softmax(scale * q k + bias) v of every query; zeros for a query that sees nothing. The work
-  /// is cut by shapes and positions alone and partial results are merged in order: the same bits for
-  /// any number of threads. `threads` may be null: the calling thread alone.
+  /// Writes softmax(scale * q k + bias) v of every query; zeros for a query that sees nothing. The
+  /// work is cut by shapes and positions alone and partial results are merged in order: the same
+  /// bits for any number of threads. `threads` may be null: the calling thread alone.
   void forward(const SegmentAttentionTask& task, ThreadPool* threads);
 
-  /// Writes the sums that `request` asks for, in a second pass over the keys. Requires: `forward` of
-  /// the same task was the last call.
+  /// Writes the sums that `request` asks for, in a second pass over the keys. Requires: `forward`
+  /// of the same task was the last call.
   void column_sums(const SegmentAttentionTask& task, const ColumnRequest& request,
                    ThreadPool* threads);
 
