@@ -49,7 +49,7 @@ constexpr auto kTimePerWay = std::chrono::milliseconds(35);
 // The library has to be this much faster to be called so: less is noise.
 constexpr double kClearlyFaster = 0.97;
 // Switches to another program that a quiet machine may show, at all and per second.
-constexpr double kQuietSwitches = 3, kQuietSwitchesPerSecond = 20;
+constexpr double kQuietSwitches = 10, kQuietSwitchesPerSecond = 100;
 
 std::vector<Stage> stages() {
   return {{{2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64}, int64_t{1} << 21},
@@ -98,8 +98,6 @@ class Stopwatch {
     }
   }
 
-  // One way after the other, not in turns: the library's threads spin for some milliseconds after
-  // each product, which would slow down the kernels next to it.
   Times row_kernels() {
     return best_of([&](const Product& product, int64_t tokens) {
       kernels::linear(product.matrix, nullptr, x_.data(), product.matrix.columns, tokens,
@@ -180,16 +178,19 @@ Json read_entries(const std::string& path) {
   return kept;
 }
 
-int64_t fastest_row_tokens(const DecoderWeights& weights, ThreadPool& pool) {
+// One stage's times of both ways.
+struct StageTimes {
+  Times kernels, library;
+};
+
+int64_t fastest_row_tokens(const std::vector<StageTimes>& measured) {
   int64_t most = 1;
-  for (const Stage& stage : stages()) {
-    const std::vector<Product> products = products_of(weights, stage.weights);
-    Stopwatch stopwatch(pool, products, stage.tokens);
-    const Times kernels = stopwatch.row_kernels();
-    const Times library = stopwatch.library();
-    for (size_t i = 0; i < stage.tokens.size(); ++i) {
-      if (library[i] < kClearlyFaster * kernels[i]) return most;
-      most = stage.tokens[i];
+  const std::vector<Stage> all = stages();
+  for (size_t stage = 0; stage < all.size(); ++stage) {
+    for (size_t i = 0; i < all[stage].tokens.size(); ++i) {
+      const double kernels = measured[stage].kernels[i];
+      if (measured[stage].library[i] < kClearlyFaster * kernels) return most;
+      most = all[stage].tokens[i];
     }
   }
   // Both are bound by arithmetic long before; more tokens change nothing.
@@ -214,11 +215,23 @@ const char* compiler() {
 }  // namespace
 
 RowMeasurement measure_row_tokens(const Decoder& decoder, ThreadPool& pool) {
+  const std::vector<Stage> all = stages();
+  std::vector<std::vector<Product>> products;
+  for (const Stage& stage : all) products.push_back(products_of(decoder.weights(), stage.weights));
+  std::vector<StageTimes> times(all.size());
+  // All of the kernels first: once the library has been called its threads wait by spinning, take cores
+  // from the pool's, and nobody could tell them from another program.
   const auto start = Clock::now();
   const int64_t switches = times_pushed_aside();
-  RowMeasurement measured{fastest_row_tokens(decoder.weights(), pool), false};
+  for (size_t i = 0; i < all.size(); ++i) {
+    times[i].kernels = Stopwatch(pool, products[i], all[i].tokens).row_kernels();
+  }
   const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
   const auto pushed = static_cast<double>(times_pushed_aside() - switches);
+  for (size_t i = 0; i < all.size(); ++i) {
+    times[i].library = Stopwatch(pool, products[i], all[i].tokens).library();
+  }
+  RowMeasurement measured{fastest_row_tokens(times), false};
   if (pushed > kQuietSwitches + kQuietSwitchesPerSecond * seconds) {
     measured.disturbed = true;
     measured.row_tokens = std::min(measured.row_tokens, kMostWhileDisturbed);
