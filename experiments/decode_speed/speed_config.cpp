@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "kvlab/core/byte_size.h"
 #include "kvlab/core/error.h"
@@ -15,6 +16,7 @@ namespace {
 
 constexpr int64_t kMostTokens = int64_t{1} << 31;
 constexpr int64_t kProbeBytes = int64_t{1} << 30;
+constexpr int64_t kSmallestProbe = int64_t{16} << 20;
 constexpr double kMostSeconds = 1e6;
 
 std::vector<Precision> read_precisions(ConfigReader& cases) {
@@ -36,11 +38,22 @@ std::vector<Precision> read_precisions(ConfigReader& cases) {
 
 int64_t read_probe_bytes(ConfigReader& cases) {
   const auto node = cases.optional_value("probe");
-  if (!node) return kProbeBytes;
-  const auto bytes = node->is_scalar() ? parse_byte_size(node->text()) : std::nullopt;
+  const auto bytes = !node               ? std::optional(kProbeBytes)
+                     : node->is_scalar() ? parse_byte_size(node->text())
+                                         : std::nullopt;
   if (!bytes) {
     cases.fail("probe", "wanted a size like 1GiB, far above the last-level cache, got " +
                             node->description());
+  }
+  if (*bytes < kSmallestProbe) {
+    cases.fail("probe", fmt::format("{} fit the CPU's caches, which are faster than memory; wanted "
+                                    "at least 16MiB, better 1GiB",
+                                    format_byte_size(*bytes)));
+  }
+  if (const int64_t available = available_memory(); *bytes > available) {
+    cases.fail("probe", fmt::format("the bandwidth measurement needs {}, {} are available; choose "
+                                    "less, still far above the last-level cache",
+                                    format_byte_size(*bytes), format_byte_size(available)));
   }
   return *bytes;
 }
@@ -66,6 +79,38 @@ void refuse_what_cases_say(const ConfigReader& reader, const SpeedConfig& read) 
                               "position");
     }
   }
+}
+
+void refuse_arm_after_arm(ConfigReader& reader, const SpeedConfig& read) {
+  if (read.measure.interleave) return;
+  reader.child("measure").fail(
+      "interleave",
+      "every figure here is a ratio inside a block, of the arms and of the bandwidth beside them: "
+      "blocks hold all arms; delete this key");
+}
+
+// Equality, and the ratios, are to an answer that is the model's own.
+void refuse_approximate_control(const ConfigReader& reader, const SpeedConfig& read,
+                                const SpeedModel& model, const Registry& registry) {
+  const ArmConfig& control = read.arms[read.control];
+  for (const Precision& precision : read.precisions) {
+    const SessionOptions options =
+        read.session_options(model, control, precision, static_cast<int64_t>(model.texts.size()));
+    const CacheShape shape = session_shape(model_shape(model.source), options);
+    if (registry.cache_traits(control.cache, shape).exact) continue;
+    reader.fail("control",
+                fmt::format("'{}' is approximate with model '{}' ({}): the logits of exact arms "
+                            "cannot be compared with it; name an exact arm",
+                            control.name, model.source.name, precision.label()));
+  }
+}
+
+void refuse_prompt_that_fits_nowhere(const ConfigReader& cases, const SpeedConfig& read) {
+  int64_t longest = 0;
+  for (const SpeedModel& model : read.models) longest = std::max(longest, model.context);
+  if (read.prefill <= longest) return;
+  cases.fail("prefill", fmt::format("a prompt of {} fits no model: the longest context is {}",
+                                    read.prefill, longest));
 }
 
 SpeedModel read_model(const ConfigReader& reader, const ModelSource& source,
@@ -110,8 +155,12 @@ int64_t SpeedConfig::length_at(int64_t depth) const {
   return depth + std::max(measure.warmup + tokens, gate_tokens);
 }
 
+bool SpeedConfig::times_prompt(const SpeedModel& model) const {
+  return prefill > 0 && prefill <= model.context;
+}
+
 int64_t SpeedConfig::longest(const SpeedModel& model) const {
-  const int64_t prompt = prefill <= model.context ? prefill : 0;
+  const int64_t prompt = times_prompt(model) ? prefill : 0;
   return std::max(length_at(model.depths.back()), prompt);
 }
 
@@ -136,6 +185,7 @@ SpeedConfig read_speed_config(ExperimentConfig& config, const Registry& registry
   while (read.arms[read.control].name != control) ++read.control;
   read.runtime = parse_runtime(reader);
   read.measure = parse_measure(reader);
+  refuse_arm_after_arm(reader, read);
   refuse_what_cases_say(reader, read);
 
   ConfigReader cases = reader.child("cases");
@@ -157,8 +207,10 @@ SpeedConfig read_speed_config(ExperimentConfig& config, const Registry& registry
       check_arms(reader, read.arms, runtime, source, registry,
                  static_cast<int64_t>(model.texts.size()), read.longest(model));
     }
+    refuse_approximate_control(reader, read, model, registry);
     read.models.push_back(model);
   }
+  refuse_prompt_that_fits_nowhere(cases, read);
   return read;
 }
 

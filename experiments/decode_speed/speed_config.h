@@ -54,6 +54,8 @@ struct SpeedConfig {
 
   /// Text that a case at `depth` needs.
   int64_t length_at(int64_t depth) const;
+  /// Whether a prompt is timed with this model: one is asked for, and fits.
+  bool times_prompt(const SpeedModel& model) const;
   /// Longest text of any case of the model: the sessions' max_length.
   int64_t longest(const SpeedModel& model) const;
   /// The session of an arm in a case.

@@ -62,15 +62,13 @@ class CaseRunner {
                                          config_.session_options(*result_.model, config_.arms[arm],
                                                                  result_.precision, result_.batch),
                                          texts_);
+        result_.row_tokens = sessions_[arm]->session().row_tokens();
       });
     }
     try {
       // With several rows a prompt only takes longer: one row is enough to compare.
       const bool first_batch = result_.batch == config_.batches.front();
-      if (timed() && first_batch && config_.prefill > 0 &&
-          config_.prefill <= result_.model->context) {
-        time_prefill();
-      }
+      if (timed() && first_batch && config_.times_prompt(*result_.model)) time_prefill();
       for (const int64_t depth : result_.model->depths) {
         if (result_.failures[config_.control]) return;
         run_depth(depth);
@@ -335,7 +333,8 @@ class CaseRunner {
             {"model", result_.model->source.name},
             {"weights", dtype_name(result_.precision.weights)},
             {"cache", dtype_name(result_.precision.cache)},
-            {"batch", result_.batch}};
+            {"batch", result_.batch},
+            {"row_tokens", result_.row_tokens}};
   }
 
   void add_bandwidth_sample(const DepthResult& found, int block,

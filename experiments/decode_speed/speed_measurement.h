@@ -54,7 +54,8 @@ struct CaseResult {
   std::string origin;  ///< of the weights
   Precision precision;
   int64_t batch = 1;
-  int64_t weight_bytes = 0;                          ///< that a step reads
+  int64_t weight_bytes = 0;  ///< that a step reads
+  int64_t row_tokens = 0;    ///< of its sessions, all the same; 0 where none could be made
   std::vector<std::optional<std::string>> failures;  ///< per arm
   std::vector<ArmPrefill> prefill;                   ///< per arm; empty where none was timed
   std::vector<DepthResult> depths;

@@ -20,9 +20,22 @@ constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
 // A share of the runs of an arm, above which its figures are the machine's and not the arm's.
 constexpr double kMostContended = 0.5;
 
+// Digits after the point that show three significant ones, and at least two.
+int decimals_of(double value) {
+  if (!(std::abs(value) > 0) || !std::isfinite(value)) return 2;
+  return std::clamp(2 - static_cast<int>(std::floor(std::log10(std::abs(value)))), 2, 6);
+}
+
+std::string digits(double value) { return fmt::format("{:.{}f}", value, decimals_of(value)); }
+
+ReportCell digits_cell(double value, CellEmphasis emphasis = CellEmphasis::normal) {
+  return number_cell(value, decimals_of(value), emphasis);
+}
+
 std::string interval(const RatioInterval& ratio) {
-  return ratio.low ? fmt::format("{:.2f} [{:.2f}, {:.2f}]", ratio.ratio, *ratio.low, *ratio.high)
-                   : fmt::format("{:.2f} (one block)", ratio.ratio);
+  return ratio.low ? fmt::format("{} [{}, {}]", digits(ratio.ratio), digits(*ratio.low),
+                                 digits(*ratio.high))
+                   : digits(ratio.ratio) + " (one block)";
 }
 
 std::string joined(const std::vector<std::string>& parts) {
@@ -51,7 +64,7 @@ class Report {
     report.primary_metric = "ms per token of a decode step";
     describe_factors();
     for (const CaseResult& one : cases_) add_case(one);
-    for (const SpeedModel& model : config_.models) add_depths_that_do_not_fit(model);
+    for (const SpeedModel& model : config_.models) add_what_does_not_fit(model);
     if (report.conclusions.empty()) report.conclusions.push_back("No firm conclusion.");
     return std::move(result_);
   }
@@ -62,22 +75,43 @@ class Report {
   void describe_factors() {
     ReportDocument& report = result_.report;
     report.varied = {"the cache (one arm each)", "depth, batch, element types and model (cases)"};
-    const bool attentions =
-        std::any_of(config_.arms.begin(), config_.arms.end(),
-                    [](const ArmConfig& arm) { return arm.attention.has_value(); });
-    if (attentions) report.varied.push_back("the attention of some arms: see the config");
+    std::vector<std::string> attentions;
+    for (const ArmConfig& arm : config_.arms) {
+      if (arm.attention) attentions.push_back(arm.name + " has " + arm.attention->type);
+    }
+    if (!attentions.empty()) report.varied.push_back("the attention: " + joined(attentions));
     report.held_fixed = {
-        fmt::format("attention {}, threads {}", config_.runtime.attention.type,
-                    config_.runtime.threads),
+        fmt::format("attention {}{}, threads {}", config_.runtime.attention.type,
+                    attentions.empty() ? "" : " (unless varied)", config_.runtime.threads),
         "the tokens: given in advance, the same in all arms; nothing is sampled",
         fmt::format("{} timed steps of one token per row in a run, after {} that are not timed",
                     config_.tokens, config_.measure.warmup),
         fmt::format("{} blocks asked for (n: those finished), each with all arms in seeded random "
                     "order and a bandwidth measurement with the same threads at both ends",
                     config_.measure.repeats)};
+    add_row_tokens();
   }
 
-  void add_depths_that_do_not_fit(const SpeedModel& model) {
+  // Up to this many tokens in a step products run on the row kernels. What is measured may differ
+  // from run to run, and times with it.
+  void add_row_tokens() {
+    std::vector<std::string>& facts = result_.report.held_fixed;
+    for (const CaseResult& one : cases_) {
+      if (one.row_tokens == 0) continue;
+      const std::string fact =
+          fmt::format("row_tokens {} ({}): {}, {} weights", one.row_tokens,
+                      config_.runtime.row_tokens != 0 ? "given" : "measured",
+                      one.model->source.name, dtype_name(one.precision.weights));
+      if (std::find(facts.begin(), facts.end(), fact) == facts.end()) facts.push_back(fact);
+    }
+  }
+
+  void add_what_does_not_fit(const SpeedModel& model) {
+    if (config_.prefill > 0 && !config_.times_prompt(model)) {
+      result_.report.failures.push_back(
+          {fmt::format("{}, prompt of {}", model.source.name, config_.prefill),
+           fmt::format("left out: the model has a context of {}", model.context)});
+    }
     for (const int64_t depth : model.too_deep) {
       result_.report.failures.push_back(
           {fmt::format("{}, depth {}", model.source.name, depth),
@@ -118,7 +152,8 @@ class Report {
     return ratio_t_interval(mine, control);
   }
 
-  // Time over the control's, if bytes were all: what is copied is read and written.
+  // Time over the control's, if bytes were all: what is copied is read and written. Says nothing
+  // where one of them recomputes.
   double by_bytes(const CaseResult& one, const DepthResult& at, size_t arm) const {
     const auto weights = static_cast<double>(one.weight_bytes);
     const ArmAtDepth& mine = at.arms[arm];
@@ -128,6 +163,10 @@ class Report {
   }
 
   bool recomputes(const ArmAtDepth& arm) const { return arm.kv_bytes == 0; }
+
+  bool has_by_bytes(const DepthResult& at, size_t arm) const {
+    return !recomputes(at.arms[arm]) && !recomputes(at.arms[config_.control]);
+  }
 
   bool contended(const CaseResult& one, const DepthResult& at, size_t arm) const {
     return timing(one, at, arm).contended > kMostContended;
@@ -298,7 +337,8 @@ class Report {
         "what that ratio would be if bytes were all (weights + K and V read + twice what is "
         "copied). "
         "share of floor: the time that reading weights, K and V takes at the bandwidth of the same "
-        "block, over the time of the step. Bold: the interval excludes the runner-up. peak: of the "
+        "block, over the time of the step; not for an arm that recomputes. Bold: the interval "
+        "excludes the runner-up. peak: of the "
         "cache so far, with room for the deepest case.";
     section.tables.push_back(std::move(table));
   }
@@ -323,8 +363,8 @@ class Report {
     const auto emphasis = best ? CellEmphasis::best : CellEmphasis::normal;
     const double ms = median(times.ms);
     const double tokens_per_s = 1e3 * static_cast<double>(one.batch) / ms;
-    row.push_back(number_cell(ms, 2, emphasis));
-    row.push_back(number_cell(interquartile_range(times.ms), 2, CellEmphasis::muted));
+    row.push_back(digits_cell(ms, emphasis));
+    row.push_back(digits_cell(interquartile_range(times.ms), CellEmphasis::muted));
     row.push_back(number_cell(tokens_per_s, 1, emphasis));
     add_metric(one, &at, arm, "ms_per_token", ms, "ms", n, BetterDirection::lower);
     add_metric(one, &at, arm, "tokens_per_s", tokens_per_s, "tokens/s", n, BetterDirection::higher);
@@ -334,21 +374,25 @@ class Report {
     } else {
       const RatioInterval ratio = against_control(one, at, arm);
       row.push_back(ratio_cell(ratio, emphasis));
-      row.push_back(recomputes(found) ? empty_cell() : number_cell(by_bytes(one, at, arm), 2));
+      row.push_back(has_by_bytes(at, arm) ? number_cell(by_bytes(one, at, arm), 2) : empty_cell());
       add_metric(one, &at, arm, "time_ratio", ratio.ratio, "", n, BetterDirection::lower);
       result_.metrics.back().ci_low = ratio.low.value_or(kNone);
       result_.metrics.back().ci_high = ratio.high.value_or(kNone);
-      if (!recomputes(found)) {
+      if (has_by_bytes(at, arm)) {
         add_metric(one, &at, arm, "time_ratio_by_bytes", by_bytes(one, at, arm), "", 1,
                    BetterDirection::none);
       }
     }
-    row.push_back(percent_cell(median(times.share)));
-    add_metric(one, &at, arm, "floor_share", median(times.share), "", n, BetterDirection::higher);
+    if (recomputes(found)) {
+      row.push_back(empty_cell());
+    } else {
+      row.push_back(percent_cell(median(times.share)));
+      add_metric(one, &at, arm, "floor_share", median(times.share), "", n, BetterDirection::higher);
+    }
     row.push_back(text_cell(bound_text(found)));
-    row.push_back(number_cell(found.kv_bytes / kMillion, 2));
-    row.push_back(number_cell(found.copied_bytes / kMillion, 2));
-    row.push_back(number_cell(static_cast<double>(found.peak_bytes) / kMillion, 2));
+    row.push_back(digits_cell(found.kv_bytes / kMillion));
+    row.push_back(digits_cell(found.copied_bytes / kMillion));
+    row.push_back(digits_cell(static_cast<double>(found.peak_bytes) / kMillion));
     row.push_back(count_cell(static_cast<int64_t>(n)));
     add_metric(one, &at, arm, "peak", static_cast<double>(found.peak_bytes), "B", 1,
                BetterDirection::lower);
@@ -392,10 +436,11 @@ class Report {
       for (size_t arm = 0; arm < config_.arms.size(); ++arm) {
         const auto& shares = at.arms[arm].shares;
         if (!shares || !shown(at, arm)) continue;
-        table.rows.push_back({count_cell(at.depth), text_cell(name(arm)),
-                              percent_cell(shares->weights), percent_cell(shares->attention),
-                              percent_cell(shares->cache), percent_cell(shares->other),
-                              text_cell(shares->describe())});
+        table.rows.push_back(
+            {count_cell(at.depth), text_cell(name(arm)), percent_cell(shares->weights),
+             percent_cell(shares->attention), percent_cell(shares->cache),
+             percent_cell(shares->other),
+             text_cell(recomputes(at.arms[arm]) ? "recomputes" : shares->describe())});
         const auto add = [&](const char* metric, double share) {
           add_metric(one, &at, arm, metric, share, "", 1, BetterDirection::none);
         };
@@ -426,7 +471,7 @@ class Report {
         };
         time.points.push_back(point(found.ms, 1));
         if (!recomputes(at.arms[arm])) share.points.push_back(point(found.share, 100));
-        if (arm == config_.control) {
+        if (arm == config_.control && !recomputes(at.arms[arm])) {
           floor.points.push_back({depth, floor_ms(one, at.arms[arm], median(at.bytes_per_second))});
         }
       }
@@ -460,9 +505,12 @@ class Report {
       if (!shown(at, config_.control)) continue;
       deepest = &at;
       const Timing times = timing(one, at, config_.control);
-      depths.push_back(fmt::format("{:.2f} ms at depth {} ({:.0f} % of the floor, {})",
-                                   median(times.ms), at.depth, 100 * median(times.share),
-                                   bound_words(at.arms[config_.control])));
+      const ArmAtDepth& control = at.arms[config_.control];
+      const std::string share =
+          recomputes(control) ? ""
+                              : fmt::format("{:.0f} % of the floor, ", 100 * median(times.share));
+      depths.push_back(fmt::format("{} ms at depth {} ({}{})", digits(median(times.ms)), at.depth,
+                                   share, bound_words(control)));
     }
     if (deepest == nullptr) return;
     result_.report.conclusions.push_back(fmt::format("{}: {} takes per token {}.", one.label(),
@@ -473,27 +521,39 @@ class Report {
   void compare_arms(const CaseResult& one, const DepthResult& at) {
     const size_t control = config_.control;
     const std::string where = fmt::format("{}, depth {}: ", one.label(), at.depth);
-    std::vector<std::string> slower, faster, same;
-    size_t busy = 0, compared = 0;
+    std::vector<std::string> slower, faster, same, single, busy;
+    bool compared = false;
+    const bool control_busy = contended(one, at, control);
     for (size_t arm = 0; arm < config_.arms.size(); ++arm) {
       if (arm == control || !shown(at, arm)) continue;
-      ++compared;
-      if (contended(one, at, arm) || contended(one, at, control)) {
-        ++busy;
+      compared = true;
+      if (control_busy) continue;
+      if (contended(one, at, arm)) {
+        busy.push_back(name(arm));
         continue;
       }
       const RatioInterval ratio = against_control(one, at, arm);
-      const std::string told = name(arm) + " " + interval(ratio);
-      (!ratio.excludes() ? same : ratio.ratio > 1 ? slower : faster).push_back(told);
+      std::vector<std::string>& verdict = !ratio.low          ? single
+                                          : !ratio.excludes() ? same
+                                          : ratio.ratio > 1   ? slower
+                                                              : faster;
+      verdict.push_back(name(arm) + " " + (ratio.low ? interval(ratio) : digits(ratio.ratio)));
     }
-    if (compared == 0) return;
+    if (!compared) return;
     std::string text;
     if (!slower.empty()) text += " Slower: " + joined(slower) + ".";
     if (!faster.empty()) text += " Faster: " + joined(faster) + ".";
     if (!same.empty()) text += " Not distinguishable: " + joined(same) + ".";
-    if (busy > 0) {
-      text += fmt::format(" No verdict on {} arm(s): other processes took the cores in most runs.",
-                          busy);
+    if (!single.empty()) text += " One block: no verdict (" + joined(single) + ").";
+    if (!busy.empty()) {
+      text += fmt::format(
+          " No verdict on {}: other processes took the cores in most of their runs.", joined(busy));
+    }
+    if (control_busy) {
+      text += fmt::format(
+          " No verdict on any arm: other processes took the cores in most runs of "
+          "the control, {}.",
+          name(control));
     }
     result_.report.conclusions.push_back(
         fmt::format("{}time of a token over that of {}.{}", where, name(control), text));
@@ -507,14 +567,22 @@ class Report {
       const ArmAtDepth& found = at.arms[arm];
       const bool copies = found.copied_bytes > 0.5 * found.kv_bytes && found.kv_bytes > 0;
       if (arm == config_.control || !shown(at, arm) || !copies) continue;
+      if (!has_by_bytes(at, arm)) continue;
       if (contended(one, at, arm) || contended(one, at, config_.control)) continue;
-      const double measured = against_control(one, at, arm).ratio;
+      const RatioInterval measured = against_control(one, at, arm);
       const double predicted = by_bytes(one, at, arm);
+      std::string verdict = "its bytes are within the interval";
+      if (!measured.low) {
+        verdict = "no verdict";
+      } else if (measured.excludes(predicted)) {
+        verdict = fmt::format("{:+.0f} % against what its bytes say",
+                              100 * (measured.ratio / predicted - 1));
+      }
       result_.report.conclusions.push_back(fmt::format(
-          "{}{} copies {:.2f} MB per token; by its bytes it would take {:.2f} times the control's "
-          "time, measured {:.2f} ({:+.0f} %).",
-          where, name(arm), found.copied_bytes / kMillion, predicted, measured,
-          100 * (measured / predicted - 1)));
+          "{}{} copies {} MB per token; by its bytes it would take {} times the control's time, "
+          "measured {}: {}.",
+          where, name(arm), digits(found.copied_bytes / kMillion), digits(predicted),
+          interval(measured), verdict));
     }
   }
 

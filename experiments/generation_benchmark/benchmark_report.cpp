@@ -123,6 +123,11 @@ class Report {
                     "order; {} warm-up run(s) not counted",
                     config_.shared.measure.repeats, config_.shared.measure.warmup)};
     if (!config_.shared.measure.interleave) report.held_fixed.back() = "arm after arm, not interleaved";
+    report.held_fixed.push_back(
+        runtime.row_tokens != 0
+            ? fmt::format("row_tokens {} (given)", runtime.row_tokens)
+            : "row_tokens (measured): see \"row kernels measured faster up to\" under "
+              "Environment; 16 for models too small to be measured");
     if (config_.shared.isolation == Isolation::process) {
       report.held_fixed.push_back("each arm in a process of its own, with its own copy of the weights");
     }

@@ -62,9 +62,9 @@ int run_decode_worker(const DecodeWorkerArguments& arguments) {
   print_json(description(arguments, model));
   for (std::string line; std::getline(std::cin, line);) {
     try {
-      const Json request = Json::parse(line);
-      if (request.value("op", "") == "quit") break;
-      print_json(worker.answer(request));
+      const std::optional<Json> answer = worker.answer(line);
+      if (!answer) break;
+      print_json(*answer);
     } catch (const std::exception& error) {
       // The other side decides what a failed request means.
       print_json({{"error", error.what()}});
@@ -99,7 +99,7 @@ void add_decode_worker_command(CLI::App& app, Invocation& invocation) {
                    "machine, -1 = none")
       ->check(CLI::Range(int64_t{-1}, kMostRowTokens))
       ->capture_default_str();
-  command->add_option("--threads", arguments->threads, "Threads of all products")
+  command->add_option("--threads", arguments->threads, "Threads of kernels and products")
       ->check(CLI::Range(1, kMostThreads))
       ->capture_default_str();
   add_plugin_option(*command, arguments->plugins);

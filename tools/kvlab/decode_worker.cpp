@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <chrono>
 #include <limits>
+#include <utility>
 
+#include "kvlab/core/component.h"
 #include "kvlab/core/error.h"
 #include "kvlab/runtime/sampler.h"
 
@@ -18,30 +20,85 @@ int64_t since(Clock::time_point start) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
 }
 
-int64_t number(const Json& request, const char* key, int64_t minimum) {
-  KVLAB_CHECK(request.contains(key) && request.at(key).is_number_integer(),
-              "[decode_worker.request] '", key, "' must be a whole number");
-  const auto value = request.at(key).get<int64_t>();
-  KVLAB_CHECK_GE(value, minimum, "[decode_worker.request] ", key);
-  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
-  KVLAB_CHECK_LE(value, kMost, "[decode_worker.request] ", key);
-  return value;
+// The operations and the keys of each beside `op`.
+const std::map<std::string, std::vector<std::string>> kOperations = {
+    {"greedy", {"prompt", "prompt_ids", "tokens", "cache"}},
+    {"prefill", {"tokens", "cache"}},
+    {"decode", {"depth", "tokens", "batch", "cache"}},
+    {"quit", {}},
+};
+constexpr int64_t kMostRows = 4096;
+
+// The operation of a request whose keys are all known.
+std::string operation_of(const Json& request) {
+  KVLAB_CHECK(request.is_object(), "[decode_worker.request] wanted one JSON object per line, got ",
+              request.is_discarded() ? "no JSON" : request.type_name());
+  KVLAB_CHECK(request.contains("op") && request.at("op").is_string(),
+              "[decode_worker.request] 'op' must be the name of an operation");
+  const auto operation = request.at("op").get<std::string>();
+  std::vector<std::string> operations;
+  for (const auto& [name, keys] : kOperations) operations.push_back(name);
+  const auto found = kOperations.find(operation);
+  KVLAB_CHECK(found != kOperations.end(), "[decode_worker.request] '", operation,
+              "' is no operation.", suggestion(operation, operations));
+  for (const auto& [key, value] : request.items()) {
+    const bool known =
+        key == "op" || std::find(found->second.begin(), found->second.end(), key) !=
+                           found->second.end();
+    KVLAB_CHECK(known, "[decode_worker.request] '", key, "' is no key of '", operation, "'.",
+                suggestion(key, found->second));
+  }
+  return operation;
 }
 
-int64_t number_or(const Json& request, const char* key, int64_t minimum, int64_t absent) {
-  return request.contains(key) ? number(request, key, minimum) : absent;
+// A whole number in [least, most]; `why` says what the bounds come from.
+int64_t whole_number(const Json& value, const std::string& name, int64_t least, int64_t most,
+                     const char* why) {
+  // Unsigned numbers beyond int64_t would wrap.
+  const bool fits = value.is_number_integer() &&
+                    (!value.is_number_unsigned() ||
+                     value.get<uint64_t>() <= uint64_t{std::numeric_limits<int64_t>::max()});
+  const int64_t number = fits ? value.get<int64_t>() : 0;
+  KVLAB_CHECK(fits && number >= least && number <= most, "[decode_worker.request] '", name,
+              "' must be a whole number from ", least, " to ", most, why, ", got ",
+              value.is_number() ? value.dump() : value.type_name());
+  return number;
+}
+
+const Json& required(const Json& request, const char* key) {
+  KVLAB_CHECK(request.contains(key), "[decode_worker.request] '", key, "' is missing");
+  return request.at(key);
+}
+
+// A count of tokens from `least` to the model's context.
+int64_t token_count(const Json& request, const char* key, int64_t least, const Model& model) {
+  return whole_number(required(request, key), key, least, model.config().context,
+                      " (the model's context)");
+}
+
+std::string text_of(const Json& request, const char* key) {
+  const Json& value = required(request, key);
+  KVLAB_CHECK(value.is_string(), "[decode_worker.request] '", key, "' must be a text, got ",
+              value.type_name());
+  return value.get<std::string>();
 }
 
 std::vector<int32_t> prompt_ids(const Json& request, const Model& model) {
+  KVLAB_CHECK(request.contains("prompt") != request.contains("prompt_ids"),
+              "[decode_worker.request] greedy wants either 'prompt' or 'prompt_ids'");
   if (request.contains("prompt")) {
     KVLAB_CHECK(model.tokenizer != nullptr,
-                "[decode_worker.greedy] the model has no tokenizer. Give prompt_ids");
-    return model.tokenizer->encode(request.at("prompt").get<std::string>());
+                "[decode_worker.request] the model has no tokenizer. Give prompt_ids");
+    return model.tokenizer->encode(text_of(request, "prompt"));
   }
-  const auto ids = request.at("prompt_ids").get<std::vector<int32_t>>();
-  for (const int32_t id : ids) {
-    KVLAB_CHECK(id >= 0 && id < model.config().vocabulary, "[decode_worker.greedy] id ", id,
-                " is outside the vocabulary of ", model.config().vocabulary, " tokens");
+  const Json& listed = request.at("prompt_ids");
+  KVLAB_CHECK(listed.is_array(), "[decode_worker.request] 'prompt_ids' must be a list, got ",
+              listed.type_name());
+  std::vector<int32_t> ids;
+  for (const Json& id : listed) {
+    const std::string name = detail::concat("prompt_ids[", ids.size(), "]");
+    ids.push_back(static_cast<int32_t>(
+        whole_number(id, name, 0, model.config().vocabulary - 1, " (the model's vocabulary)")));
   }
   return ids;
 }
@@ -59,7 +116,7 @@ DecodeWorker::Kept& DecodeWorker::kept(const Json& request, const std::string& u
                                        int64_t length) {
   SessionOptions options = settings_;
   if (request.contains("cache")) {
-    options.cache = parse_component_spec(request.at("cache").get<std::string>());
+    options.cache = parse_component_spec(text_of(request, "cache"));
   }
   options.rows = rows;
   options.max_length = length;
@@ -105,9 +162,11 @@ void DecodeWorker::fill(Kept& kept, int64_t depth) {
 
 Json DecodeWorker::greedy(const Json& request) {
   std::vector<int32_t> text = prompt_ids(request, model_);
-  const int64_t tokens = number(request, "tokens", 1);
+  const int64_t tokens = token_count(request, "tokens", 1, model_);
   const auto prompt = static_cast<int64_t>(text.size());
-  KVLAB_CHECK_GE(prompt, 1, "[decode_worker.greedy] tokens of the prompt");
+  KVLAB_CHECK_GE(prompt, 1, "[decode_worker.request] tokens of the prompt");
+  KVLAB_CHECK_LE(prompt + tokens, model_.config().context,
+                 "[decode_worker.request] tokens of the prompt and new ones (the model's context)");
   Session& session = *kept(request, "greedy", 1, prompt + tokens).session;
   session.reset();
   std::vector<int64_t> times;
@@ -133,7 +192,7 @@ Json DecodeWorker::greedy(const Json& request) {
 }
 
 Json DecodeWorker::prefill(const Json& request) {
-  const int64_t tokens = number(request, "tokens", 1);
+  const int64_t tokens = token_count(request, "tokens", 1, model_);
   Kept& place = kept(request, "prefill", 1, tokens);
   int64_t elapsed = 0;
   int32_t last = 0;
@@ -153,10 +212,14 @@ Json DecodeWorker::prefill(const Json& request) {
 }
 
 Json DecodeWorker::decode(const Json& request) {
-  const int64_t depth = number(request, "depth", 0);
-  const int64_t tokens = number(request, "tokens", 1);
-  const int64_t rows = number_or(request, "batch", 1, 1);
+  const int64_t depth = token_count(request, "depth", 0, model_);
+  const int64_t tokens = token_count(request, "tokens", 1, model_);
+  const int64_t rows =
+      request.contains("batch") ? whole_number(request.at("batch"), "batch", 1, kMostRows, "") : 1;
   const int64_t steps = kWarmUpSteps + tokens;
+  KVLAB_CHECK_LE(depth + steps, model_.config().context,
+                 "[decode_worker.request] depth, ", kWarmUpSteps,
+                 " steps of warm-up and tokens together (the model's context)");
   Kept& place = kept(request, "decode", rows, depth + steps);
   fill(place, depth);
   std::vector<RowFeed> feeds;
@@ -181,13 +244,13 @@ Json DecodeWorker::decode(const Json& request) {
   return {{"ns", times}, {"last_ids", last}};
 }
 
-Json DecodeWorker::answer(const Json& request) {
-  const auto operation = request.at("op").get<std::string>();
+std::optional<Json> DecodeWorker::answer(const std::string& line) {
+  const Json request = Json::parse(line, nullptr, false);
+  const std::string operation = operation_of(request);
   if (operation == "greedy") return greedy(request);
   if (operation == "prefill") return prefill(request);
   if (operation == "decode") return decode(request);
-  detail::throw_user(detail::concat("[decode_worker.request] '", operation,
-                                    "' is no operation. Known: greedy, prefill, decode, quit"));
+  return std::nullopt;
 }
 
 }  // namespace kvlab

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,9 +24,10 @@ class DecodeWorker {
   /// registry must outlive the worker.
   DecodeWorker(const Model& model, const Registry& registry, SessionOptions settings);
 
-  /// Answers one request. Throws Error, or nlohmann's exceptions where it is no such request; the
-  /// worker can be asked again then.
-  Json answer(const Json& request);
+  /// Answers one line, or gives nothing where it says quit. Throws UserError where it is no request
+  /// of this worker: no JSON object, an unknown operation or key, a value of a wrong type or out of
+  /// its range. After that, and after an Error of the run, the worker can be asked again.
+  std::optional<Json> answer(const std::string& line);
 
   /// The token of `row` at `position` in a vocabulary of `vocabulary` tokens.
   static int32_t fed_token(int64_t row, int64_t position, int64_t vocabulary);

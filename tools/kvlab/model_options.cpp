@@ -34,7 +34,10 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
       ->capture_default_str();
   app.add_option("--dtype", options.dtype, "f32 or bf16: weights, activations and cache")
       ->capture_default_str();
-  app.add_option("--weights", options.weights, "f32, bf16 or int8; default: as --dtype");
+  app.add_option("--weights", options.weights, "f32, bf16 or int8; default: as --dtype")
+      ->check([](const std::string& text) {
+        return std::string(text.empty() ? "is empty; give f32, bf16 or int8, or leave it out" : "");
+      });
   app.add_option("--row-tokens", options.row_tokens,
                  "Most tokens of a step that the row kernels take; 0 = as measured on this machine, "
                  "-1 = none")
@@ -47,7 +50,7 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
                  "Longest text the cache is made for, in tokens; 0 = what this run needs")
       ->check(CLI::Range(int64_t{0}, kLongest))
       ->capture_default_str();
-  app.add_option("--threads", options.threads, "Threads of the products; default: all there are")
+  app.add_option("--threads", options.threads, "Threads of kernels and products; default: all there are")
       ->check(CLI::Range(1, kMostThreads))
       ->capture_default_str();
   add_plugin_option(app, options.plugins);

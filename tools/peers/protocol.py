@@ -10,8 +10,9 @@ A worker loads one model, says `{"ready": true, ...}` and then answers until it 
 Times are nanoseconds, one for each step. `prefill` feeds n tokens to an empty cache. `decode`
 brings b rows to depth d, feeds `WARM_UP_STEPS` tokens and n more, one for each row in each step,
 and times the n; `last_ids` are the likeliest next tokens after the last step.
-What is fed is `fed_token`, the
-same in every engine. Every other key chooses among an engine's settings: `attention`, `cache`.
+What is fed is `fed_token`, the same in every engine. Other keys choose among an engine's settings:
+`attention` and `cache` of llama.cpp, `cache` of kvlab, whose attention is an option of the command.
+kvlab takes {"prompt": text} in place of prompt_ids. Keys that an engine does not know are refused.
 Engines with many settings know {"op": "forget"} -> {}: what was kept for the next request is given
 back. A request that fails is answered with {"error": text}.
 """
@@ -43,6 +44,8 @@ def serve(description: dict, engine):
     for line in sys.stdin:
         try:
             request = json.loads(line)
+            if not isinstance(request, dict) or not isinstance(request.get("op"), str):
+                raise ValueError("a request is an object with a text 'op'")
             operation = request.pop("op")
             if operation == "quit":
                 return

@@ -48,6 +48,9 @@ class ThreadPool::Impl {
       throw CapacityError(detail::concat("[core.threads] the system starts no more than ",
                                          workers_.size() + 1, " of ", threads,
                                          " threads: ", error.what(), ". Ask for fewer"));
+    } catch (...) {
+      stop();
+      throw;
     }
   }
 

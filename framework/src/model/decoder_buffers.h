@@ -42,7 +42,7 @@ struct DecoderBuffers {
   Projections& projections(size_t layer);
 
   GrowingBuffer x, normal, mixed, inner, hidden, logits;  // rows of d, d, H*D, m, d, V
-  GrowingBuffer wide, decoded, narrow;                    // of the library's products
+  GrowingBuffer wide, decoded;                            // of the library's products
   at::Tensor positions, rotary;                           ///< int64 [N]
   at::Tensor embedding;                                   ///< x as [N,d]
   at::Tensor attended;                                    ///< mixed as [N,H,D]
@@ -52,7 +52,7 @@ struct DecoderBuffers {
   int64_t bytes() const;
 
  private:
-  void plan_projections();
+  void plan_projections(int64_t tokens);
 
   at::Tensor row_numbers_, planned_, planned_cache_;
   std::vector<Projections> layers_;

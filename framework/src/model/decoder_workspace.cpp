@@ -54,15 +54,16 @@ float* GrowingBuffer::need(int64_t count) {
 int64_t GrowingBuffer::bytes() const { return bytes_of(memory_); }
 
 void DecoderBuffers::begin_step(const ModelConfig& config, int64_t tokens,
-                                           at::ScalarType cache_dtype) {
+                                at::ScalarType cache_dtype) {
+  fresh_ = Projections{};
+  if (tokens == tokens_ && cache_dtype == cache_dtype_ && config_ == &config) return;
+  tokens_ = -1;  // where something below throws, no plan is left
   const int64_t d = config.d_model;
   float* rows = x.need(tokens * d);
   normal.need(tokens * d);
   float* heads = mixed.need(tokens * config.n_heads * config.head_dim);
   inner.need(tokens * config.d_mlp);
-  if (tokens == tokens_ && cache_dtype == cache_dtype_ && config_ == &config) return;
   config_ = &config;
-  tokens_ = tokens;
   cache_dtype_ = cache_dtype;
   if (!row_numbers_.defined() || row_numbers_.size(1) < tokens) {
     row_numbers_ = at::empty({2, tokens + tokens / 4}, at::kLong);
@@ -71,27 +72,28 @@ void DecoderBuffers::begin_step(const ModelConfig& config, int64_t tokens,
   rotary = row_numbers_.select(0, 1).narrow(0, 0, tokens);
   embedding = at::from_blob(rows, {tokens, d}, at::kFloat);
   attended = at::from_blob(heads, {tokens, config.n_heads, config.head_dim}, at::kFloat);
-  if (tokens <= kPlannedTokens) plan_projections();
+  if (tokens <= kPlannedTokens) plan_projections(tokens);
+  tokens_ = tokens;
 }
 
-void DecoderBuffers::plan_projections() {
+void DecoderBuffers::plan_projections(int64_t tokens) {
   const bool casts = cache_dtype_ != at::kFloat;
-  if (planned_tokens_ < tokens_ || casts != planned_cache_.defined() ||
+  if (planned_tokens_ < tokens || casts != planned_cache_.defined() ||
       (casts && planned_cache_.scalar_type() != cache_dtype_)) {
-    planned_tokens_ = std::max(tokens_, std::min(kPlannedTokens, 2 * planned_tokens_));
+    const int64_t room = std::max(tokens, std::min(kPlannedTokens, 2 * planned_tokens_));
+    planned_tokens_ = 0;
     layers_.clear();
     const int64_t kv_width = 2 * config_->n_kv_heads * config_->head_dim;
     const int64_t width = config_->n_heads * config_->head_dim + kv_width;
-    planned_ = at::empty({config_->layers, planned_tokens_, width}, at::kFloat);
+    planned_ = at::empty({config_->layers, room, width}, at::kFloat);
     planned_cache_ = at::Tensor();
-    if (casts) {
-      planned_cache_ = at::empty({config_->layers, planned_tokens_, kv_width}, cache_dtype_);
-    }
+    if (casts) planned_cache_ = at::empty({config_->layers, room, kv_width}, cache_dtype_);
+    planned_tokens_ = room;
   }
   layers_.resize(static_cast<size_t>(config_->layers));
   for (int64_t layer = 0; layer < config_->layers; ++layer) {
     const auto of_layer = [&](const at::Tensor& planned) {
-      return planned.defined() ? planned.select(0, layer).narrow(0, 0, tokens_) : at::Tensor();
+      return planned.defined() ? planned.select(0, layer).narrow(0, 0, tokens) : at::Tensor();
     };
     layers_[static_cast<size_t>(layer)] =
         projections_over(*config_, of_layer(planned_), of_layer(planned_cache_));
@@ -113,7 +115,7 @@ Projections& DecoderBuffers::projections(size_t layer) {
 int64_t DecoderBuffers::bytes() const {
   int64_t total = bytes_of(row_numbers_) + bytes_of(planned_) + bytes_of(planned_cache_);
   for (const GrowingBuffer* buffer :
-       {&x, &normal, &mixed, &inner, &hidden, &logits, &wide, &decoded, &narrow}) {
+       {&x, &normal, &mixed, &inner, &hidden, &logits, &wide, &decoded}) {
     total += buffer->bytes();
   }
   return total;

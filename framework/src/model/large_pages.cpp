@@ -20,8 +20,8 @@ char* map_aligned(size_t bytes) {
   void* mapped =
       mmap(nullptr, reserved, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapped == MAP_FAILED) {
-    throw CapacityError(detail::concat("[model.weights] the system gives no ", bytes,
-                                       " bytes for a weight tensor. Take a smaller model"));
+    throw CapacityError(detail::concat("[model.weights] the system has no ", bytes,
+                                       " bytes of memory for a weight tensor. Take a smaller model"));
   }
   char* begin = static_cast<char*>(mapped);
   const size_t before = (kHugePage - reinterpret_cast<uintptr_t>(begin) % kHugePage) % kHugePage;
@@ -37,6 +37,7 @@ char* map_aligned(size_t bytes) {
 
 void move_to_large_pages(at::Tensor& tensor) {
   if (!tensor.defined() || tensor.nbytes() < kHugePage) return;
+  KVLAB_INVARIANT(tensor.is_contiguous(), "[model.weights] only contiguous tensors can move");
   const size_t bytes = (tensor.nbytes() + kHugePage - 1) / kHugePage * kHugePage;
   char* data = map_aligned(bytes);
   std::memcpy(data, tensor.const_data_ptr(), tensor.nbytes());  // touches every page but padding

@@ -52,13 +52,15 @@ std::string huge_page_setting() {
   return line.substr(begin + 1, end - begin - 1);
 }
 
-// What sessions take where `row_tokens` is 0: "16 tokens (f32 3072x576), ...".
+// What the file of this machine says for sessions whose `row_tokens` is 0: "16 tokens (f32 3072x576),
+// ...". It names every model measured so far.
 std::string measured_row_tokens() {
   const std::string machine = row_crossover_machine(threads());
   std::string text;
   for (const auto& [key, tokens] : RowCrossoverFile::of_user().entries(machine)) {
-    text += fmt::format("{}{} tokens ({})", text.empty() ? "" : ", ", tokens,
-                        key.substr(machine.size()));
+    const std::string limit = tokens == kMostRowTokens ? "all (library not faster up to 512)"
+                                                       : fmt::format("{} tokens", tokens);
+    text += fmt::format("{}{} ({})", text.empty() ? "" : ", ", limit, key.substr(machine.size()));
   }
   return text.empty() ? "not measured" : text;
 }
@@ -114,7 +116,7 @@ std::vector<ReportFact> describe_environment(const Registry& registry) {
       {"instruction set of the kernels", kernels::target()},
       {"hardware threads", std::to_string(std::thread::hardware_concurrency())},
       {"threads used", std::to_string(threads())},
-      {"row kernels measured faster up to", measured_row_tokens()},
+      {"row_tokens measured on this machine", measured_row_tokens()},
       {"transparent huge pages", huge_page_setting()},
       {"memory available", fmt::format("{:.1f} GB", static_cast<double>(available_memory()) / 1e9)},
       {"load (1, 5, 15 min)", fmt::format("{:.2f} {:.2f} {:.2f}", load[0], load[1], load[2])},

@@ -16,6 +16,7 @@
 #include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "kvlab/core/error.h"
 #include "kvlab/kernels/linear.h"
@@ -285,7 +286,8 @@ std::vector<RowCrossoverFile::Entry> RowCrossoverFile::entries(const std::string
 }
 
 std::string row_crossover_machine(int threads) {
-  return detail::concat(cpu_model(), ", ", kernels::target(), ", ", threads, " threads, LibTorch ",
+  return detail::concat(cpu_model(), ", ", std::thread::hardware_concurrency(), " processors, ",
+                        kernels::target(), ", ", threads, " threads, LibTorch ",
                         TORCH_VERSION, ", kvlab ", KVLAB_VERSION, " ", KVLAB_BUILD_TYPE, " ",
                         compiler(), ": ");
 }
@@ -307,6 +309,7 @@ int64_t row_token_limit(const Decoder& decoder, ThreadPool& pool, const RowCross
 }
 
 int64_t row_token_limit(const Decoder& decoder, ThreadPool& pool) {
+  if (layer_bytes(decoder.weights()) < kWorthMeasuring) return kUnmeasured;
   static std::mutex mutex;
   static std::map<std::string, int64_t> limits;
   const std::string key = row_crossover_key(decoder, pool.threads());

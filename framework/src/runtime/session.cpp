@@ -124,9 +124,9 @@ Session::Session(const Model& model, const Registry& registry, const SessionOpti
       shape_(session_shape(model.config(), options_)),
       arena_(options_.arena),
       threads_(kvlab::threads()),
-      row_tokens_(options_.row_tokens == 0 ? row_token_limit(*model.decoder, threads_)
-                                           : options_.row_tokens) {
+      row_tokens_(options_.row_tokens) {
   check_memory(registry, options_, shape_, shape_.max_length);
+  if (row_tokens_ == 0) row_tokens_ = row_token_limit(*model.decoder, threads_);
   position_ = registry.make_position(
       model.config().position,
       position_shape(model.config(), model.decoder->weights().position_table));

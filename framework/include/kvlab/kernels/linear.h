@@ -41,7 +41,7 @@ struct LinearScratch {
 
 /// y[n, r] = epilogue(sum over c of W[r, c] * x[n, c] + bias[r]) for n < tokens. x and y are fp32
 /// rows at the given strides (in floats) and do not overlap; `bias` may be null. Weights become
-/// fp32 in registers (an int8 code times its scale is rounded once) and are summed in fp32. An
+/// fp32 in registers (exactly, an int8 code times its scale too) and are summed in fp32. An
 /// element's bits depend on the instruction set, but neither on the number of threads nor on the
 /// other tokens. Allocates only where `scratch` has to grow. Throws UserError for swiglu with an
 /// odd number of rows.

@@ -25,7 +25,8 @@ struct EntryPlane {
   int64_t scale_token_stride = 0, scale_head_stride = 0;
 };
 
-/// Entries whose positions ascend by one, or are listed. A listed position below 0 is never seen.
+/// Entries whose positions ascend by one, or are listed. A listed position below 0 is never seen. Numbers
+/// of entries that nobody sees must still be finite: they are multiplied by 0.
 struct EntryRun {
   EntryPlane keys, values;
   int64_t count = 0;

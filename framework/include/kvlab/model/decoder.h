@@ -44,11 +44,11 @@ class Decoder {
 
   /// Runs the plan's N tokens through all layers; appends to and reads from the cache. Returns the
   /// normalised hidden states [W,d] (fp32) of the W wanted tokens, in the plan's order. They lie in
-  /// the workspace and are valid until its next use. Throws UserError for a token outside the
+  /// the workspace and are valid until the next `forward`. Throws UserError for a token outside the
   /// vocabulary.
   at::Tensor forward(const StepContext& context) const;
 
-  /// Logits [W,V] in fp32 of such hidden states, in the workspace as well: valid until its next use.
+  /// Logits [W,V] in fp32 of such hidden states, in the workspace as well: valid until the next `logits`.
   at::Tensor logits(const StepContext& context, const at::Tensor& hidden) const;
 
  private:

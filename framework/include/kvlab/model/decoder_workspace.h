@@ -28,7 +28,7 @@ class DecoderWorkspace {
   DecoderWorkspace(const DecoderWorkspace&) = delete;
   DecoderWorkspace& operator=(const DecoderWorkspace&) = delete;
 
-  /// Bytes that the buffers hold.
+  /// Bytes of the planned buffers: not what a long prompt takes layer by layer.
   int64_t bytes() const;
 
  private:

@@ -52,7 +52,7 @@ using LogitsSink = std::function<void(int row, int64_t position, std::span<const
 
 class Session {
  public:
-  /// Checks compatibility and memory before it allocates anything. Throws UserError with all
+  /// Checks compatibility and memory before it allocates memory. Throws UserError with all
   /// reasons, or CapacityError with needed and available bytes and the longest length that fits.
   Session(const Model& model, const Registry& registry, const SessionOptions& options);
 
@@ -66,6 +66,9 @@ class Session {
   const CacheShape& shape() const { return shape_; }
   const Model& model() const { return model_; }
   const SessionOptions& options() const { return options_; }
+
+  /// Most packed tokens whose products run on the row kernels: the option, or what was measured.
+  int64_t row_tokens() const { return row_tokens_; }
 
   /// Tokens per prefill step: the option, or the whole prompt for a cache that keeps nothing.
   int64_t chunk_for(int64_t prompt_length) const;
