@@ -15,19 +15,22 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr int64_t kFillChunk = 512;
+constexpr int64_t kMostRows = 4096;
 
 int64_t since(Clock::time_point start) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
 }
 
 // The operations and the keys of each beside `op`.
-const std::map<std::string, std::vector<std::string>> kOperations = {
-    {"greedy", {"prompt", "prompt_ids", "tokens", "cache"}},
-    {"prefill", {"tokens", "cache"}},
-    {"decode", {"depth", "tokens", "batch", "cache"}},
-    {"quit", {}},
-};
-constexpr int64_t kMostRows = 4096;
+const std::map<std::string, std::vector<std::string>>& operations() {
+  static const std::map<std::string, std::vector<std::string>> keys = {
+      {"greedy", {"prompt", "prompt_ids", "tokens", "cache"}},
+      {"prefill", {"tokens", "cache"}},
+      {"decode", {"depth", "tokens", "batch", "cache"}},
+      {"quit", {}},
+  };
+  return keys;
+}
 
 // The operation of a request whose keys are all known.
 std::string operation_of(const Json& request) {
@@ -36,17 +39,17 @@ std::string operation_of(const Json& request) {
   KVLAB_CHECK(request.contains("op") && request.at("op").is_string(),
               "[decode_worker.request] 'op' must be the name of an operation");
   const auto operation = request.at("op").get<std::string>();
-  std::vector<std::string> operations;
-  for (const auto& [name, keys] : kOperations) operations.push_back(name);
-  const auto found = kOperations.find(operation);
-  KVLAB_CHECK(found != kOperations.end(), "[decode_worker.request] '", operation,
-              "' is no operation.", suggestion(operation, operations));
+  std::vector<std::string> names;
+  for (const auto& [name, keys] : operations()) names.push_back(name);
+  const auto found = operations().find(operation);
+  KVLAB_CHECK(found != operations().end(), "[decode_worker.request] '", operation,
+              "' is no operation.", suggestion(operation, names));
+  std::vector<std::string> keys = found->second;
+  keys.push_back("op");
   for (const auto& [key, value] : request.items()) {
-    const bool known =
-        key == "op" || std::find(found->second.begin(), found->second.end(), key) !=
-                           found->second.end();
-    KVLAB_CHECK(known, "[decode_worker.request] '", key, "' is no key of '", operation, "'.",
-                suggestion(key, found->second));
+    KVLAB_CHECK(std::find(keys.begin(), keys.end(), key) != keys.end(),
+                "[decode_worker.request] '", key, "' is no key of '", operation, "'.",
+                suggestion(key, keys));
   }
   return operation;
 }
