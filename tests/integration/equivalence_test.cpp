@@ -56,7 +56,7 @@ CacheEntry wrapper(const std::string& name, bool exact) {
   return entry;
 }
 
-TEST(Equivalence, EveryShippedCacheEqualsNoCache) {
+TEST(Equivalence, EveryShippedExactCacheEqualsNoCache) {
   const TemporaryFolder folder;
   const FinishedRun run = run_config(
       folder, folder.write("all.yaml", config("all",
@@ -67,7 +67,10 @@ TEST(Equivalence, EveryShippedCacheEqualsNoCache) {
   EXPECT_GT(run.samples.size(), 100u);
   int bit_identical = 0;
   for (const json& sample : run.samples) {
-    EXPECT_TRUE(sample.at("verdict") == "equal" || sample.at("verdict") == "refused") << sample;
+    // The one shipped cache that is approximate whatever its options are.
+    const std::string verdict = sample.at("verdict");
+    const std::string wanted = sample.at("arm") == "int8" ? "approximate" : "equal";
+    EXPECT_TRUE(verdict == wanted || verdict == "refused") << sample;
     if (sample.contains("bit_identical")) bit_identical += sample.at("bit_identical") ? 1 : 0;
   }
   EXPECT_GT(bit_identical, 0);
