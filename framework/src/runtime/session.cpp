@@ -161,9 +161,9 @@ void Session::step(std::span<const RowFeed> feeds, const LogitsSink& sink) {
                                        static_cast<size_t>(slice.count)));
   }
   const auto timed = [this](auto&& part) {
+    if (profile_ == nullptr) return part();
     const auto start = std::chrono::steady_clock::now();
     part();
-    if (profile_ == nullptr) return;
     profile_->cache_ns += std::chrono::duration_cast<std::chrono::nanoseconds>(
                               std::chrono::steady_clock::now() - start)
                               .count();
