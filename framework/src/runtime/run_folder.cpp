@@ -185,7 +185,8 @@ void RunFolder::write_summary(const std::vector<Metric>& metrics,
                                   {"ci_low", number_or_null(metric.ci_low)},
                                   {"ci_high", number_or_null(metric.ci_high)},
                                   {"better", direction_name(metric.direction)},
-                                  {"group", group}});
+                                  {"group", group},
+                                  {"timed", metric.timed}});
     if (metric.direction != BetterDirection::none) {
       summary["metrics"].back()["higher_is_better"] = metric.direction == BetterDirection::higher;
     }

@@ -25,7 +25,8 @@ struct Metric {
   int64_t n = 0;
   double ci_low = 0, ci_high = 0;  ///< NaN where there is no interval
   BetterDirection direction = BetterDirection::none;
-  std::vector<std::pair<std::string, std::string>> group;  ///< e.g. prompt_length=4
+  std::vector<std::pair<std::string, std::string>> group = {};  ///< e.g. prompt_length=4
+  bool timed = false;  ///< comes from a clock: the same run repeated gives another value
 };
 
 /// Writes `text` to `path` so that a reader sees the old file or the whole new one: a temporary
