@@ -266,6 +266,9 @@ class CaseRunner {
         count;
     const double middle = config_.measure.warmup + 0.5 * static_cast<double>(config_.tokens + 1);
     result.kv_bytes = static_cast<double>(bytes_before) + growth * middle;
+    result.held_depth = stepped.depth();
+    result.payload_bytes = session.payload();
+    result.usage = session.cache_usage();
   }
 
   void time_blocks(DepthResult& found) {

@@ -32,6 +32,9 @@ struct ArmAtDepth {
   double kv_bytes = 0;          ///< K and V that a step reads, in the middle of the timed steps
   double copied_bytes = 0;      ///< K and V that a step copies, inside the cache or for attention
   int64_t peak_bytes = 0;       ///< of the cache so far
+  int64_t held_depth = 0;       ///< tokens per row that were cached when the next two were counted
+  int64_t payload_bytes = 0;
+  MemoryUsage usage;            ///< of the cache
   std::vector<RunSample> runs;  ///< one per block
 };
 

@@ -8,6 +8,7 @@
 
 #include "kvlab/runtime/figures.h"
 #include "kvlab/runtime/statistics.h"
+#include "speed_memory.h"
 
 namespace kvlab::experiments::decode_speed_kind {
 
@@ -201,6 +202,7 @@ class Report {
     add_checks(one);
     add_speed_table(section, one);
     add_shares_table(section, one);
+    add_memory_table(section, one);
     add_prefill_table(section, one);
     add_figures(section, one);
     result_.report.sections.push_back(std::move(section));
@@ -456,6 +458,22 @@ class Report {
     section.tables.push_back(std::move(table));
   }
 
+  void add_memory_table(ReportSection& section, const CaseResult& one) {
+    if (auto table = memory_table(config_, one, file_id("memory", one))) {
+      section.tables.push_back(std::move(*table));
+    }
+    for (const DepthResult& at : one.depths) {
+      for (size_t arm = 0; arm < at.arms.size(); ++arm) {
+        const ArmAtDepth& found = at.arms[arm];
+        if (!found.shares) continue;
+        add_metric(one, &at, arm, "payload", static_cast<double>(found.payload_bytes), "B", 1,
+                   BetterDirection::lower);
+        add_metric(one, &at, arm, "reserved", static_cast<double>(found.usage.reserved()), "B", 1,
+                   BetterDirection::lower);
+      }
+    }
+  }
+
   void add_figures(ReportSection& section, const CaseResult& one) {
     std::vector<LineSeries> times, shares;
     LineSeries floor{"bandwidth floor of the control", {}, true};
@@ -497,7 +515,7 @@ class Report {
     }
   }
 
-  // The control at every depth, the others at the deepest: the table has the rest.
+  // First the control, then what the others are against it at every depth.
   void conclude(const CaseResult& one) {
     const DepthResult* deepest = nullptr;
     std::vector<std::string> depths;
@@ -515,7 +533,14 @@ class Report {
     if (deepest == nullptr) return;
     result_.report.conclusions.push_back(fmt::format("{}: {} takes per token {}.", one.label(),
                                                      name(config_.control), joined(depths)));
-    compare_arms(one, *deepest);
+    for (const DepthResult& at : one.depths) {
+      if (shown(at, config_.control)) compare_arms(one, at);
+    }
+    const std::string memory = memory_sentence(config_, *deepest);
+    if (!memory.empty()) {
+      result_.report.conclusions.push_back(
+          fmt::format("{}, depth {}: {}", one.label(), deepest->depth, memory));
+    }
   }
 
   void compare_arms(const CaseResult& one, const DepthResult& at) {

@@ -253,6 +253,25 @@ TEST(DecodeSpeed, CountsTheBytesOfAStep) {
   EXPECT_NEAR(by_bytes.at("value"), (weights + reads + 2 * copies) / (weights + reads), 1e-9);
 }
 
+TEST(DecodeSpeed, SaysWhatTheCachesHoldAndComparesItAtEveryDepth) {
+  const TemporaryFolder folder;
+  const FinishedRun finished = run(folder, {});
+  ASSERT_EQ(finished.code, 0) << finished.log << finished.out;
+  const auto bytes = [&](const char* arm, const char* name) {
+    return metric(finished, arm, name, {{"depth", "20"}}).at("value").get<double>();
+  };
+  EXPECT_GT(bytes("preallocated", "payload"), 0);
+  EXPECT_EQ(bytes("preallocated", "payload"), bytes("paged", "payload"));
+  EXPECT_GT(bytes("preallocated", "reserved"), bytes("preallocated", "payload"));
+  EXPECT_EQ(bytes("concat", "reserved"), bytes("concat", "payload"));
+  const std::string report = report_text(finished);
+  EXPECT_NE(report.find("What the caches hold"), std::string::npos);
+  for (const char* depth : {"depth 0: time of a token", "depth 20: time of a token",
+                            "Reserved bytes against preallocated: concat"}) {
+    EXPECT_NE(report.find(depth), std::string::npos) << depth << "\n" << report;
+  }
+}
+
 TEST(DecodeSpeed, CopiedEntriesAreThoseOfAPrefill) {
   const TemporaryFolder folder;
   const ModelSource source = load_model_source(folder.write("tiny.yaml", kTinyModel));

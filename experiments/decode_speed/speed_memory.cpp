@@ -1,0 +1,91 @@
+#include "speed_memory.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+namespace kvlab::experiments::decode_speed_kind {
+
+namespace {
+
+constexpr double kMillion = 1e6;
+
+// A difference of reserved bytes below this is not worth a word.
+constexpr double kSmallestShare = 0.005;
+
+double metadata_share(const MemoryUsage& usage) {
+  return usage.reserved() == 0 ? 0
+                               : 100 * static_cast<double>(usage.live_bytes(MemoryKind::metadata)) /
+                                     static_cast<double>(usage.reserved());
+}
+
+// Tokens of all rows that were cached when the bytes were counted.
+double tokens_held(const ArmAtDepth& arm, int64_t batch) {
+  return static_cast<double>(arm.held_depth * batch);
+}
+
+std::vector<ReportCell> row_of(const std::string& name, const ArmAtDepth& arm, int64_t depth,
+                               int64_t batch) {
+  const auto reserved = static_cast<double>(arm.usage.reserved());
+  const double tokens = tokens_held(arm, batch);
+  return {count_cell(depth),
+          text_cell(name),
+          number_cell(static_cast<double>(arm.payload_bytes) / kMillion, 2),
+          number_cell(reserved / kMillion, 2),
+          number_cell(metadata_share(arm.usage), 2),
+          tokens > 0 && reserved > 0 ? number_cell(reserved / tokens, 0) : empty_cell(),
+          number_cell(static_cast<double>(arm.usage.peak_total) / kMillion, 2)};
+}
+
+}  // namespace
+
+std::optional<ReportTable> memory_table(const SpeedConfig& config, const CaseResult& one,
+                                        const std::string& id) {
+  ReportTable table;
+  table.id = id;
+  table.title = "What the caches hold";
+  const auto lower = BetterDirection::lower;
+  table.columns = {{"depth", "depth", "tokens", {}},
+                   {"arm", "arm", "", {}},
+                   {"payload", "payload", "MB", lower},
+                   {"reserved", "reserved", "MB", lower},
+                   {"metadata_share", "of it metadata", "%", lower},
+                   {"bytes_per_token", "reserved per token", "B", lower},
+                   {"peak", "peak", "MB", lower}};
+  for (const DepthResult& at : one.depths) {
+    for (size_t arm = 0; arm < at.arms.size(); ++arm) {
+      if (!at.arms[arm].shares) continue;
+      table.rows.push_back(row_of(config.arms[arm].name, at.arms[arm], at.depth, one.batch));
+    }
+  }
+  if (table.rows.empty()) return std::nullopt;
+  table.note =
+      "Counted after the profiled steps, all rows together. payload: K and V of the tokens that the "
+      "rows hold; reserved: storage and metadata allocated for them; a cache that allocates for its "
+      "longest text in advance has room for the deepest case, and at depth 0 that is many bytes per "
+      "token.";
+  return table;
+}
+
+std::string memory_sentence(const SpeedConfig& config, const DepthResult& at) {
+  const ArmAtDepth& control = at.arms[config.control];
+  const auto wanted = static_cast<double>(control.usage.reserved());
+  if (!control.shares || wanted <= 0) return "";
+  std::string different, same;
+  for (size_t arm = 0; arm < at.arms.size(); ++arm) {
+    if (arm == config.control || !at.arms[arm].shares) continue;
+    const double change = static_cast<double>(at.arms[arm].usage.reserved()) / wanted - 1;
+    const std::string& name = config.arms[arm].name;
+    if (std::abs(change) < kSmallestShare) {
+      same += (same.empty() ? "" : ", ") + name;
+    } else {
+      different += fmt::format("{}{} {:.0f} % {}", different.empty() ? "" : ", ", name,
+                               100 * std::abs(change), change < 0 ? "fewer" : "more");
+    }
+  }
+  if (different.empty()) return "";
+  return fmt::format("Reserved bytes against {}: {}{}.", config.arms[config.control].name,
+                     different, same.empty() ? "" : "; the same: " + same);
+}
+
+}  // namespace kvlab::experiments::decode_speed_kind
