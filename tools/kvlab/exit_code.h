@@ -11,6 +11,7 @@ namespace kvlab {
 inline constexpr int kExitOk = 0;
 inline constexpr int kExitFailed = 1;         ///< a run failed
 inline constexpr int kExitUsage = 2;          ///< wrong command line, config or plugin library
+inline constexpr int kExitRuleMet = 3;        ///< `compare`: B is worse than the rule allows
 inline constexpr int kExitMissing = 4;        ///< a model, file or plugin does not exist
 inline constexpr int kExitInterrupted = 130;  ///< stopped by the user; partial results were kept
 

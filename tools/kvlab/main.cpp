@@ -2,9 +2,11 @@
 #include <iostream>
 
 #include "command_arm_process.h"
+#include "command_compare.h"
 #include "command_decode_worker.h"
 #include "command_describe.h"
 #include "command_doctor.h"
+#include "command_export.h"
 #include "command_generate.h"
 #include "command_list.h"
 #include "command_memory.h"
@@ -35,10 +37,12 @@ constexpr const char* kExamples = R"(Examples:
   kvlab describe paged
   kvlab plugin check build/my_cache.so
   kvlab run configs/experiments/quickstart.yaml measure.repeats=3
+  kvlab export runs/generation_benchmark --to csv --output metrics.csv
+  kvlab compare RUN_A RUN_B --metric tpot --fail-if '>5%'
 
 Exit codes: 0 ok, 1 a run failed, 2 wrong usage or config, or a plugin library is refused,
-4 a model, file or plugin is missing, 130 interrupted (partial results are kept). Results go to
-stdout, messages to stderr.)";
+3 compare: a check broke or the rule of --fail-if is met, 4 a model, file or plugin is missing,
+130 interrupted (partial results are kept). Results go to stdout, messages to stderr.)";
 
 void add_commands(CLI::App& app, Invocation& invocation) {
   add_generate_command(app, invocation);
@@ -51,6 +55,8 @@ void add_commands(CLI::App& app, Invocation& invocation) {
   add_validate_command(app, invocation);
   add_run_command(app, invocation);
   add_report_command(app, invocation);
+  add_export_command(app, invocation);
+  add_compare_command(app, invocation);
   add_doctor_command(app, invocation);
   add_arm_process_command(app, invocation);
   add_decode_worker_command(app, invocation);

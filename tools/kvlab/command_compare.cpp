@@ -1,0 +1,205 @@
+#include "command_compare.h"
+
+#include <cmath>
+#include <iostream>
+#include <memory>
+
+#include "exit_code.h"
+#include "json_output.h"
+#include "kvlab/core/error.h"
+#include "kvlab/results/run_comparison.h"
+#include "kvlab/runtime/report_terminal.h"
+
+namespace kvlab {
+
+namespace {
+
+struct CompareArguments {
+  std::string a, b, rule;
+  std::vector<std::string> metrics, arms;
+  uint64_t seed = 0;
+  CLI::Option* rule_option = nullptr;
+  bool strict = false, json = false;
+};
+
+// One line without control characters: a name with a line break must not look like another row.
+std::string one_line(const std::string& text) {
+  constexpr const char* kHex = "0123456789abcdef";
+  std::string shown;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '\n') {
+      shown += "\\n";
+    } else if (byte < 0x20 || byte == 0x7f) {
+      shown += {'\\', 'x', kHex[byte >> 4], kHex[byte & 15]};
+    } else {
+      shown += c;
+    }
+  }
+  return shown;
+}
+
+Json number_or_null(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
+Json number_or_null(const std::optional<double>& value) {
+  return value ? number_or_null(*value) : Json(nullptr);
+}
+
+Json differences_json(const std::vector<RunDifference>& differences) {
+  Json json = Json::array();
+  for (const RunDifference& one : differences) {
+    json.push_back({{"what", one.what}, {"a", one.a}, {"b", one.b}});
+  }
+  return json;
+}
+
+Json to_json(const ComparedMetric& row) {
+  const std::optional<ComparedRatio>& ratio = row.ratio;
+  return {{"arm", row.arm},
+          {"metric", row.metric},
+          {"group", row.group},
+          {"unit", row.unit},
+          {"a", number_or_null(row.a)},
+          {"b", number_or_null(row.b)},
+          {"n_a", row.n_a},
+          {"n_b", row.n_b},
+          {"ratio", ratio ? number_or_null(ratio->ratio) : Json(nullptr)},
+          {"ratio_low", ratio ? number_or_null(ratio->low) : Json(nullptr)},
+          {"ratio_high", ratio ? number_or_null(ratio->high) : Json(nullptr)},
+          {"from_samples", row.from_samples},
+          {"verdict", change_verdict_name(row.verdict)},
+          {"fails", row.fails}};
+}
+
+void print_comparison_json(const CompareArguments& given, const RunComparison& comparison) {
+  Json json = {{"schema", "kvlab-comparison/1"},
+               {"a", given.a},
+               {"b", given.b},
+               {"fail_if", comparison.has_rule ? Json(given.rule) : Json(nullptr)},
+               {"strict", given.strict},
+               {"fails", comparison.fails()}};
+  json["metrics"] = Json::array();
+  for (const ComparedMetric& row : comparison.metrics) json["metrics"].push_back(to_json(row));
+  json["only_in_a"] = comparison.only_in_a;
+  json["only_in_b"] = comparison.only_in_b;
+  json["config_differences"] = differences_json(comparison.config);
+  json["environment_differences"] = differences_json(comparison.environment);
+  json["broken_checks"] = Json::array();
+  for (const ReportCheck& check : comparison.broken_checks) {
+    json["broken_checks"].push_back(
+        {{"arm", check.arm}, {"check", check.check}, {"detail", check.detail}});
+  }
+  json["new_failures"] = Json::array();
+  for (const ReportFailure& failure : comparison.new_failures) {
+    json["new_failures"].push_back({{"what", failure.what}, {"reason", failure.reason}});
+  }
+  print_json(json);
+}
+
+void print_differences(const char* what, const std::vector<RunDifference>& differences) {
+  if (differences.empty()) return;
+  std::cout << "WARNING: the runs differ in their " << what << ":\n";
+  for (const RunDifference& one : differences) {
+    std::cout << "  " << one_line(one.what) << ": " << one_line(one.a) << " in A, "
+              << one_line(one.b) << " in B\n";
+  }
+  std::cout << "\n";
+}
+
+void print_missing(const char* where, const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    std::cout << "Only in " << where << ": " << one_line(name) << "\n";
+  }
+}
+
+void print_notes(const RunComparison& comparison) {
+  bool from_samples = false, without = false, undefined = false;
+  for (const ComparedMetric& row : comparison.metrics) {
+    from_samples = from_samples || row.from_samples;
+    without = without || row.verdict == ChangeVerdict::no_interval;
+    undefined = undefined || !row.ratio;
+  }
+  if (from_samples) {
+    std::cout << "With an interval, A and B are geometric means over blocks, and the blocks of the "
+                 "two runs are not paired.\n";
+  }
+  if (without) {
+    std::cout << "No interval: a time without samples that give it; the change may be noise.\n";
+  }
+  if (undefined) {
+    std::cout << "Not comparable: a value is missing, or A is zero or negative.\n";
+  }
+}
+
+void print_outcome(const CompareArguments& given, const RunComparison& comparison) {
+  for (const ReportCheck& check : comparison.broken_checks) {
+    std::cout << "FAILS: the check '" << one_line(check.check) << "' of " << one_line(check.arm)
+              << " passed in A and failed in B: " << one_line(check.detail) << "\n";
+  }
+  for (const ReportFailure& failure : comparison.new_failures) {
+    std::cout << "Failed in B only: " << one_line(failure.what) << ": " << one_line(failure.reason)
+              << "\n";
+  }
+  if (!comparison.has_rule) return;
+  int64_t failed = 0;
+  for (const ComparedMetric& row : comparison.metrics) failed += row.fails ? 1 : 0;
+  std::cout << "Rule " << one_line(given.rule)
+            << (given.strict ? " for the change itself" : " for the interval's near end") << ": "
+            << failed << " of " << comparison.metrics.size() << " fail";
+  if (!comparison.only_in_a.empty()) {
+    std::cout << ", and " << comparison.only_in_a.size() << " of A missing in B";
+  }
+  std::cout << "\n";
+}
+
+int run_compare(const CompareArguments& given) {
+  CompareOptions options;
+  options.metrics = given.metrics;
+  options.arms = given.arms;
+  options.strict = given.strict;
+  options.seed = given.seed;
+  if (given.rule_option->count() > 0) options.rule = parse_fail_rule(given.rule);
+  KVLAB_CHECK(!given.strict || options.rule, "[command_line.compare] --strict needs --fail-if");
+  const RunComparison comparison = compare_runs(read_run(given.a), read_run(given.b), options);
+  if (given.json) {
+    print_comparison_json(given, comparison);
+  } else {
+    std::cout << "A: " << one_line(given.a) << "\nB: " << one_line(given.b) << "\n\n";
+    print_differences("configs", comparison.config);
+    print_differences("environments", comparison.environment);
+    ReportTable table = comparison_table(comparison);
+    for (auto& row : table.rows) {
+      for (ReportCell& cell : row) cell.text = one_line(cell.text);
+    }
+    std::cout << terminal_table(table) << "\n";
+    print_missing("A", comparison.only_in_a);
+    print_missing("B", comparison.only_in_b);
+    print_notes(comparison);
+    print_outcome(given, comparison);
+  }
+  return comparison.fails() ? kExitRuleMet : kExitOk;
+}
+
+}  // namespace
+
+void add_compare_command(CLI::App& app, Invocation& invocation) {
+  CLI::App* command = app.add_subcommand(
+      "compare", "Compare two runs; with --fail-if, exit with 3 where B changed too much.");
+  const auto given = std::make_shared<CompareArguments>();
+  command->add_option("run_a", given->a, "The folder of the run to compare with")->required();
+  command->add_option("run_b", given->b, "The folder of the run that may be worse")->required();
+  command->add_option("--metric", given->metrics,
+                      "A metric of summary.json, e.g. tpot; may be repeated (default: all)");
+  command->add_option("--arm", given->arms, "An arm; may be repeated (default: all)");
+  given->rule_option = command->add_option(
+      "--fail-if", given->rule,
+      "Exit with 3 where B/A is beyond this: '>5%', '<-3%' or '>1.05x'. Looks at the end of the "
+      "interval that is nearer to no change");
+  command->add_flag("--strict", given->strict,
+                    "The rule looks at the change itself, which may be noise");
+  command->add_option("--seed", given->seed, "Seed of the bootstrap (default: 0)");
+  command->add_flag("--json", given->json, "Print one JSON object");
+  command->callback(
+      [given, &invocation] { invocation.run = [given] { return run_compare(*given); }; });
+}
+
+}  // namespace kvlab
