@@ -11,6 +11,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+}  // namespace
+
 std::string find_experiment(const std::string& argument) {
   KVLAB_CHECK(!argument.empty(), "[command_line.config] the name is empty");
   std::error_code ignored;
@@ -22,8 +24,6 @@ std::string find_experiment(const std::string& argument) {
       "' does not exist. Give an experiment's YAML, or the name of one in configs/experiments.",
       suggestion(argument, named_configs(ConfigKind::experiment))));
 }
-
-}  // namespace
 
 LoadedExperiment open_experiment(const std::string& argument,
                                  const std::vector<std::string>& overrides,

@@ -14,8 +14,10 @@
 #include "command_report.h"
 #include "command_run.h"
 #include "command_score.h"
+#include "command_sweep.h"
 #include "command_tokenize.h"
 #include "command_validate.h"
+#include "command_worker.h"
 #include "exit_code.h"
 #include "kvlab/core/component.h"
 #include "kvlab/core/error.h"
@@ -39,6 +41,7 @@ constexpr const char* kExamples = R"(Examples:
   kvlab run configs/experiments/quickstart.yaml measure.repeats=3
   kvlab export runs/generation_benchmark --to csv --output metrics.csv
   kvlab compare RUN_A RUN_B --metric tpot --fail-if '>5%'
+  kvlab sweep configs/experiments/sweep_example.yaml -m workload.batch=1,2
 
 Exit codes: 0 ok, 1 a run failed, 2 wrong usage or config, or a plugin library is refused,
 3 compare: a check broke or the rule of --fail-if is met, 4 a model, file or plugin is missing,
@@ -54,6 +57,8 @@ void add_commands(CLI::App& app, Invocation& invocation) {
   add_plugin_command(app, invocation);
   add_validate_command(app, invocation);
   add_run_command(app, invocation);
+  add_sweep_command(app, invocation);
+  add_worker_command(app, invocation);
   add_report_command(app, invocation);
   add_export_command(app, invocation);
   add_compare_command(app, invocation);

@@ -73,11 +73,20 @@ class Loader {
     const Place place{source, 0, 0};
 
     std::string_view rest = override_text;
+    if (rest.starts_with('~')) {
+      rest.remove_prefix(1);
+      if (rest.empty() || rest.find('=') != std::string_view::npos) {
+        config::fail(place, "", "what removes a key is ~key.path, without a value");
+      }
+      source->path = rest;
+      remove(root, source->path, place);
+      return;
+    }
     const bool adds = rest.starts_with('+');
     if (adds) rest.remove_prefix(1);
     const size_t equals = rest.find('=');
     if (equals == std::string_view::npos || equals == 0) {
-      config::fail(place, "", "an override is key.path=value or +key.path=value");
+      config::fail(place, "", "an override is key.path=value, +key.path=value or ~key.path");
     }
     const std::string path(rest.substr(0, equals));
     source->path = path;
@@ -242,6 +251,33 @@ class Loader {
       rest.remove_prefix(step.name.size() + 1);
     }
     *tree = std::move(value);
+  }
+
+  static void remove(Tree& root, const std::string& path, const Place& place) {
+    Tree* tree = &root;
+    std::string_view rest = path;
+    while (true) {
+      const Step step = longest(*tree, rest);
+      if (step.next == nullptr) {
+        const std::string_view name = rest.substr(0, rest.find('.'));
+        config::fail(place, path,
+                     detail::concat("there is no '", name, "' to remove.",
+                                    suggestion(name, names_in(*tree))));
+      }
+      if (rest.size() == step.name.size()) {
+        const auto member =
+            std::find_if(tree->members.begin(), tree->members.end(),
+                         [&](const Member& each) { return &each.value == step.next; });
+        if (member != tree->members.end()) {
+          tree->members.erase(member);
+        } else {
+          tree->items.erase(tree->items.begin() + (step.next - tree->items.data()));
+        }
+        return;
+      }
+      tree = step.next;
+      rest.remove_prefix(step.name.size() + 1);
+    }
   }
 
   static constexpr int kMaximumFiles = 1000;

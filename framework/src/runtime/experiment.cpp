@@ -106,6 +106,18 @@ void check_isolation(LoadedExperiment& loaded) {
                                           " does all of its work in one process; delete the key"));
 }
 
+// An experiment may take a full disk for the failure of an arm.
+void check_storage(const RunFolder& folder) {
+  if (!folder.storage_failure().empty()) throw StorageError(folder.storage_failure());
+}
+
+// `sweep:` holds values for many runs; one run would silently take none of them.
+void refuse_sweep(const ConfigNode& root) {
+  const ConfigNode* sweep = root.find("sweep");
+  if (sweep == nullptr) return;
+  fail_at(*sweep, "this file describes many runs; use kvlab sweep, or leave the key out with ~sweep");
+}
+
 }  // namespace
 
 std::unique_ptr<ArmService> Experiment::serve_arm(const std::string& name, const Registry&) {
@@ -116,6 +128,7 @@ std::unique_ptr<ArmService> Experiment::serve_arm(const std::string& name, const
 LoadedExperiment load_experiment(const std::string& path, const std::vector<std::string>& overrides,
                                  Registry& registry) {
   const ConfigNode root = load_config_file(path, overrides);
+  refuse_sweep(root);
   LoadedExperiment loaded{parse_experiment(root), read_text(path), nullptr};
   load_named_plugins(loaded.config, registry);
   const ConfigNode* kind = root.find("experiment");
@@ -129,13 +142,20 @@ LoadedExperiment load_experiment(const std::string& path, const std::vector<std:
 
 int run_experiment(LoadedExperiment& loaded, const Registry& registry, const RunOptions& options,
                    std::ostream& out, std::ostream& screen) {
-  RunFolder folder(options.runs_folder, loaded.config.kind, loaded.config.root, loaded.input_text,
-                   options.overrides, options.argv, loaded.experiment->seed());
+  const std::string path =
+      options.folder.empty() ? create_stamped_folder(options.runs_folder, loaded.config.kind,
+                                                     hash_text(to_yaml(loaded.config.root)).substr(0, 8))
+                             : options.folder;
+  RunFolder folder(path, loaded.config.kind, loaded.config.root,
+                   {loaded.input_text, options.overrides, options.argv, loaded.experiment->seed()});
   RunLog run_log(screen, folder.file("log.txt"));
   std::ostream& log = run_log.stream();
   RunContext context{registry, folder, out, log, options.program};
+  bool measured = false;
   try {
     ExperimentResult result = loaded.experiment->run(context);
+    measured = true;
+    check_storage(folder);
     const bool stopped = interrupted();
     if (stopped) mark_interrupted(result.report);
     std::vector<ReportFact> environment = describe_environment(registry);
@@ -154,11 +174,16 @@ int run_experiment(LoadedExperiment& loaded, const Registry& registry, const Run
                   code);
     out << "\nReport: " << report.html << "\n";
     return code;
+  } catch (const StorageError&) {
+    throw;
   } catch (const InterruptedError& error) {
     folder.finish(RunStatus::interrupted, 130, error.what());
     log << error.what() << "\nPartial results: " << folder.path() << "\n";
     return 130;
   } catch (const std::exception& error) {
+    check_storage(folder);
+    // What is left to do after the experiment is writing.
+    if (measured) throw StorageError(error.what());
     const int code = dynamic_cast<const MissingError*>(&error) != nullptr ? 4 : 1;
     folder.finish(RunStatus::failed, code, error.what());
     log << error.what() << "\nThe run failed; what there is: " << folder.path() << "\n";

@@ -69,7 +69,8 @@ LoadedExperiment load_experiment(const std::string& path, const std::vector<std:
                                  Registry& registry);
 
 struct RunOptions {
-  std::string runs_folder = "runs";
+  std::string runs_folder = "runs";    ///< takes a new folder for the run
+  std::string folder;                  ///< instead, this one, which exists and is empty
   std::vector<std::string> argv;       ///< recorded, and shown as the command that repeats the run
   std::vector<std::string> overrides;
   std::string renderer_python, renderer_script;  ///< of figures; may be empty
@@ -78,7 +79,8 @@ struct RunOptions {
 
 /// Runs it, writes the run's folder and report, and prints the summary table and the report's path
 /// to `out`. Progress goes to `log` and, with times, to the folder's log.txt. Returns the exit code:
-/// 0 ok, 1 a check or arm failed, 4 something named is missing, 130 interrupted.
+/// 0 ok, 1 a check or arm failed, 4 something named is missing, 130 interrupted. Throws StorageError
+/// where the disk does not take the results, which says nothing about the experiment.
 int run_experiment(LoadedExperiment& loaded, const Registry& registry, const RunOptions& options,
                    std::ostream& out, std::ostream& log);
 

@@ -2,12 +2,15 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "kvlab/runtime/config_node.h"
+#include "kvlab/runtime/durable_file.h"
+#include "kvlab/runtime/heartbeat.h"
 #include "kvlab/runtime/registry.h"
 #include "kvlab/runtime/report_document.h"
 
@@ -29,18 +32,22 @@ struct Metric {
   bool timed = false;  ///< comes from a clock: the same run repeated gives another value
 };
 
-/// Writes `text` to `path` so that a reader sees the old file or the whole new one: a temporary
-/// name, fsync, rename. Throws UserError naming the path where the disk does not take it.
-void write_file_atomically(const std::string& path, std::string_view text);
+/// What a run's folder keeps of how the run was asked for.
+struct RunRecord {
+  std::string input_text;  ///< of the config file
+  std::vector<std::string> overrides;
+  std::vector<std::string> argv;
+  uint64_t seed = 0;
+};
 
 /// `runs/<experiment>/<UTC stamp>-<8 hex of the resolved config>/`. Files appear under their names
-/// only when they are complete; `run.json` says `running` until `finish`.
+/// only when they are complete; `run.json` says `running` until `finish`, and while the run goes on
+/// the file `heartbeat` holds the time at which its process last lived. Functions throw StorageError.
 class RunFolder {
  public:
-  /// Creates the folder and writes config/ and run.json. `where` is the parent, usually "runs".
-  RunFolder(const std::string& where, const std::string& experiment, const ConfigNode& resolved,
-            const std::string& input_text, const std::vector<std::string>& overrides,
-            const std::vector<std::string>& argv, uint64_t seed);
+  /// Writes config/ and run.json into the folder `path`, which exists and is empty.
+  RunFolder(const std::string& path, const std::string& experiment, const ConfigNode& resolved,
+            const RunRecord& record);
   /// Marks a run that was not finished as failed.
   ~RunFolder();
   RunFolder(const RunFolder&) = delete;
@@ -58,8 +65,12 @@ class RunFolder {
                      const std::vector<ReportFailure>& failures);
   void finish(RunStatus status, int exit_code, const std::string& message = "");
 
+  /// What the disk first refused, for callers whose own error handling hides it; else empty.
+  const std::string& storage_failure() const { return storage_failure_; }
+
  private:
   void write_run_file(RunStatus status, int exit_code, const std::string& message);
+  void write(const std::string& name, std::string_view text);
 
   std::string path_;
   std::string experiment_;
@@ -67,7 +78,14 @@ class RunFolder {
   uint64_t seed_;
   std::string started_;
   bool finished_ = false;
+  std::string storage_failure_;
+  std::unique_ptr<Heartbeat> heartbeat_;
 };
+
+/// Creates `where`/<experiment>/<UTC stamp>-<hash>, with a suffix where that exists already, and
+/// returns its path. Nothing is in it yet.
+std::string create_stamped_folder(const std::string& where, const std::string& experiment,
+                                  const std::string& hash);
 
 /// Facts that a reader needs to judge figures: kvlab version, git state, build type, compiler,
 /// LibTorch, CPU model and instruction sets, threads, memory, load, plugins.

@@ -1,0 +1,187 @@
+#include "kvlab/sweep/sweep_runner.h"
+
+#include <c10/util/Exception.h>
+
+#include <chrono>
+#include <cstdio>
+#include <sstream>
+
+#include "kvlab/core/error.h"
+#include "kvlab/runtime/experiment.h"
+#include "kvlab/runtime/heartbeat.h"
+#include "kvlab/runtime/process.h"
+#include "kvlab/sweep/merged_table.h"
+
+namespace kvlab {
+
+namespace {
+
+constexpr double kHeartbeatSeconds = 3;
+constexpr int kInterrupted = 130;
+
+// The frozen config, or UserError where somebody has changed it.
+void check_frozen(const SweepFolder& sweep, const SweepCase& planned) {
+  const std::string path = sweep.config_of(planned);
+  KVLAB_CHECK(hash_text(read_file(path)) == planned.frozen, "[sweep.run] '", path,
+              "' was changed since the sweep was planned. Bring it back, or start a new sweep");
+}
+
+// A case that could not even be loaded leaves a folder that says so.
+int keep_refusal(const SweepFolder& sweep, const SweepCase& planned, const std::string& folder,
+                 const std::vector<std::string>& argv, const std::string& message) {
+  const ConfigNode resolved = load_config_file(sweep.config_of(planned));
+  RunFolder run(folder, sweep.plan().experiment, resolved,
+                {read_file(sweep.config_of(planned)), {}, argv, 0});
+  run.finish(RunStatus::failed, 1, message);
+  return 1;
+}
+
+int run_loaded(const SweepFolder& sweep, const SweepCase& planned, const std::string& folder,
+               const RegistryFactory& new_registry, const SweepRunOptions& options) {
+  RunOptions run;
+  run.folder = folder;
+  run.argv = {"kvlab", "run", sweep.config_of(planned)};
+  run.renderer_python = options.renderer_python;
+  run.renderer_script = options.renderer_script;
+  if (!options.program.empty()) run.program = options.program;
+  Registry registry = new_registry();
+  std::unique_ptr<LoadedExperiment> loaded;
+  try {
+    loaded = std::make_unique<LoadedExperiment>(
+        load_experiment(sweep.config_of(planned), {}, registry));
+  } catch (const c10::Error& error) {
+    return keep_refusal(sweep, planned, folder, run.argv, error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    return keep_refusal(sweep, planned, folder, run.argv, error.what());
+  }
+  // What single runs print would hide the sweep's progress; the case's log.txt has it.
+  std::ostringstream streamed, progress;
+  return run_experiment(*loaded, registry, run, streamed, progress);
+}
+
+// Runs a case into its folder. Returns its exit code; interrupted, it leaves nothing behind.
+int attempt(const SweepFolder& sweep, const SweepCase& planned, const RegistryFactory& registry,
+            const SweepRunOptions& options) {
+  check_frozen(sweep, planned);
+  const std::string folder = sweep.begin_attempt(planned);
+  const int code = run_loaded(sweep, planned, folder, registry, options);
+  if (code == kInterrupted) {
+    sweep.drop_attempt(planned);
+  } else {
+    sweep.complete_attempt(planned);
+  }
+  return code;
+}
+
+std::string position(const SweepFolder& sweep, const SweepCase& planned) {
+  return detail::concat("[", planned.index + 1, "/", sweep.plan().cases.size(), "] ",
+                        planned.name);
+}
+
+std::string in_words(const SweepCounts& counts) {
+  std::string text = detail::concat(counts.cases, " cases: ", counts.ok, " ok");
+  if (counts.failed > 0) text += detail::concat(", ", counts.failed, " failed");
+  if (counts.skipped > 0) text += detail::concat(", ", counts.skipped, " skipped");
+  if (counts.missing > 0) text += detail::concat(", ", counts.missing, " missing");
+  return text;
+}
+
+int write_end(SweepFolder& sweep, std::ostream& out) {
+  write_file_atomically(sweep.file("table.csv"), merged_table(sweep));
+  const SweepCounts counts = sweep.counts();
+  const int code = counts.failed + counts.missing > 0 ? 1 : 0;
+  sweep.write_status(code == 0 ? RunStatus::ok : RunStatus::failed, code);
+  out << in_words(counts) << "\nTable: " << sweep.file("table.csv") << "\n";
+  return code;
+}
+
+int stop_interrupted(SweepFolder& sweep, std::ostream& log) {
+  sweep.write_status(RunStatus::interrupted, kInterrupted, "the user asked for a stop");
+  log << "Interrupted; what is done is kept. Go on with: kvlab sweep --resume " << sweep.path()
+      << "\n";
+  return kInterrupted;
+}
+
+// Runs one case and says how it went.
+int run_and_tell(const SweepFolder& sweep, const SweepCase& planned,
+                 const RegistryFactory& registry, const SweepRunOptions& options,
+                 std::ostream& log) {
+  log << position(sweep, planned) << "\n";
+  const auto start = std::chrono::steady_clock::now();
+  const int code = attempt(sweep, planned, registry, options);
+  if (code == kInterrupted) return code;
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  char took[32];
+  std::snprintf(took, sizeof took, "%.1f s", seconds);
+  const CaseState state = sweep.state(planned);
+  log << position(sweep, planned) << ": " << case_status_name(state.status) << ", " << took;
+  if (!state.reason.empty()) log << ": " << state.reason;
+  log << "\n";
+  return code;
+}
+
+}  // namespace
+
+int run_sweep(SweepFolder& sweep, const RegistryFactory& registry, const SweepRunOptions& options,
+              std::ostream& out, std::ostream& log) {
+  const FolderLock lock = sweep.lock_whole();
+  sweep.check_identity();
+  sweep.write_status(RunStatus::running, 0);
+  try {
+    const Heartbeat heartbeat([&] { sweep.write_heartbeat(); }, kHeartbeatSeconds);
+    for (const SweepCase& planned : sweep.plan().cases) {
+      const CaseStatus status = sweep.state(planned).status;
+      if (status == CaseStatus::failed && options.retry_failed) {
+        sweep.set_aside(planned);
+      } else if (status != CaseStatus::missing) {
+        continue;
+      }
+      if (interrupted() || run_and_tell(sweep, planned, registry, options, log) == kInterrupted) {
+        return stop_interrupted(sweep, log);
+      }
+      sweep.write_status(RunStatus::running, 0);
+    }
+    return write_end(sweep, out);
+  } catch (const std::exception& error) {
+    try {
+      sweep.write_status(RunStatus::failed, 1, error.what());
+    } catch (const std::exception&) {
+      // The disk takes nothing: sweep.json goes on saying "running" with an old heartbeat.
+    }
+    log << "The sweep has stopped; what is done is kept. Go on with: kvlab sweep --resume "
+        << sweep.path() << "\n";
+    throw;
+  }
+}
+
+int run_sweep_case(SweepFolder& sweep, int64_t index, const RegistryFactory& registry,
+                   const SweepRunOptions& options, std::ostream& log) {
+  const SweepCase& planned = sweep.at(index);
+  if (planned.skipped()) {
+    log << position(sweep, planned) << ": skipped: " << planned.reason << "\n";
+    return 0;
+  }
+  const auto locks = sweep.lock_case(planned);
+  sweep.check_identity();
+  const CaseState state = sweep.state(planned);
+  if (state.status == CaseStatus::failed && options.retry_failed) {
+    sweep.set_aside(planned);
+  } else if (state.status != CaseStatus::missing) {
+    log << position(sweep, planned) << ": done before, " << case_status_name(state.status) << "\n";
+    return state.status == CaseStatus::ok ? 0 : 1;
+  }
+  return run_and_tell(sweep, planned, registry, options, log);
+}
+
+int aggregate_sweep(SweepFolder& sweep, std::ostream& out, std::ostream& log) {
+  const FolderLock lock = sweep.lock_whole();
+  for (const SweepCase& planned : sweep.plan().cases) {
+    if (sweep.state(planned).status == CaseStatus::missing) {
+      log << position(sweep, planned) << ": missing\n";
+    }
+  }
+  return write_end(sweep, out);
+}
+
+}  // namespace kvlab
