@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <string_view>
 
 #include "kvlab/runtime/figures.h"
 #include "kvlab/runtime/statistics.h"
@@ -191,6 +192,8 @@ class Report {
                   {"weights", dtype_name(one.precision.weights)},
                   {"cache", dtype_name(one.precision.cache)},
                   {"batch", std::to_string(one.batch)}}};
+    const std::string_view measured = metric;
+    found.timed = measured != "peak" && measured != "time_ratio_by_bytes";
     if (at != nullptr) found.group.emplace_back("depth", std::to_string(at->depth));
     result_.metrics.push_back(std::move(found));
   }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <string_view>
 #include <nlohmann/json.hpp>
 
 #include "kvlab/core/error.h"
@@ -234,6 +235,8 @@ ExperimentResult GenerateExperiment::run(RunContext& context) {
       const auto metric = [&](const char* name, double value, const char* unit, int64_t n) {
         outcome.metrics.push_back(
             {arm.name, name, value, unit, n, none, none, BetterDirection::none, {}});
+        const std::string_view unit_name = unit;
+        outcome.metrics.back().timed = unit_name == "tokens/s" || unit_name == "ms";
       };
       metric("generated_tokens", static_cast<double>(result.generated()), "tokens", 1);
       metric("throughput", speed, "tokens/s", 1);

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
+#include <string>
 
 #include "kvlab/runtime/figures.h"
 #include "kvlab/runtime/statistics.h"
@@ -328,6 +330,9 @@ class Report {
                                NAN, NAN, direction,
                                {{"prompt_length", std::to_string(cases_[i].one.prompt_length)},
                                 {"batch", std::to_string(cases_[i].one.batch)}}});
+    static const std::set<std::string> kTimed = {"tokens_per_s", "ttft", "tpot", "speed_ratio",
+                                                 "break_even"};
+    result_.metrics.back().timed = kTimed.contains(name);
   }
 
   void add_memory_table(ReportSection& section, size_t i) {

@@ -7,6 +7,7 @@
 #include "experiment_argument.h"
 #include "kvlab/core/error.h"
 #include "kvlab/runtime/process.h"
+#include "kvlab/sweep/slurm_launcher.h"
 #include "kvlab/sweep/sweep_runner.h"
 
 namespace kvlab {
@@ -22,6 +23,8 @@ struct SweepArguments {
   std::string resume;
   bool retry_failed = false;
   bool dry_run = false;
+  std::string launcher = "local";
+  SlurmOptions slurm;
 };
 
 void print_plan(const SweepPlan& plan, std::ostream& out) {
@@ -46,6 +49,22 @@ void print_skipped(const SweepPlan& plan, std::ostream& log) {
   }
 }
 
+int launch(SweepFolder& sweep, const SweepArguments& arguments, const RegistryFactory& registry) {
+  if (arguments.launcher == "slurm") {
+    {
+      const FolderLock lock = sweep.lock_whole();
+      sweep.check_identity();
+      if (arguments.retry_failed) sweep.set_failed_aside();
+      sweep.write_status(RunStatus::running, 0, "given to Slurm");
+    }
+    launch_on_slurm(sweep, arguments.slurm, std::cout);
+    return kExitOk;
+  }
+  SweepRunOptions options;
+  options.retry_failed = arguments.retry_failed;
+  return run_sweep(sweep, registry, options, std::cout, std::cerr);
+}
+
 int run_sweep_command(const SweepArguments& arguments, const std::vector<std::string>& argv) {
   const RegistryFactory registry = [&] { return open_registry(arguments.plugins); };
   KVLAB_CHECK(arguments.config.empty() != arguments.resume.empty(),
@@ -54,11 +73,9 @@ int run_sweep_command(const SweepArguments& arguments, const std::vector<std::st
               "[command_line.sweep] what a sweep varies was fixed when it was planned; leave the "
               "overrides out, or start a new sweep");
   handle_interrupts();
-  SweepRunOptions options;
-  options.retry_failed = arguments.retry_failed;
   if (!arguments.resume.empty()) {
     SweepFolder sweep(arguments.resume);
-    return run_sweep(sweep, registry, options, std::cout, std::cerr);
+    return launch(sweep, arguments, registry);
   }
   const std::string config = find_experiment(arguments.config);
   if (arguments.dry_run) {
@@ -71,7 +88,7 @@ int run_sweep_command(const SweepArguments& arguments, const std::vector<std::st
                                          arguments.axes, argv, registry);
   std::cout << "Sweep: " << sweep->path() << "\n" << std::flush;
   print_skipped(sweep->plan(), std::cerr);
-  return run_sweep(*sweep, registry, options, std::cout, std::cerr);
+  return launch(*sweep, arguments, registry);
 }
 
 }  // namespace
@@ -92,6 +109,23 @@ void add_sweep_command(CLI::App& app, Invocation& invocation) {
   command->add_option("--resume", arguments->resume, "Run the missing cases of this sweep's folder");
   command->add_flag("--retry-failed", arguments->retry_failed, "Run failed cases again as well");
   command->add_flag("--dry-run", arguments->dry_run, "Print the plan and run nothing");
+  command->add_option("--launcher", arguments->launcher, "local: here, one case after another")
+      ->check(CLI::IsMember({"local", "slurm"}))
+      ->capture_default_str();
+  SlurmOptions& slurm = arguments->slurm;
+  command->add_option("--partition", slurm.partition, "Of Slurm")->group("Slurm");
+  command->add_option("--time", slurm.time, "Longest time of one case, as sbatch takes it")
+      ->group("Slurm");
+  command->add_option("--array-parallelism", slurm.array_parallelism, "Most cases at once; 0: any")
+      ->check(CLI::NonNegativeNumber)
+      ->group("Slurm");
+  command
+      ->add_option("--cpus-per-task", slurm.cpus_per_task,
+                   "Of one case; 0: the threads of the largest")
+      ->check(CLI::NonNegativeNumber)
+      ->group("Slurm");
+  command->add_flag("--emit-only", slurm.emit_only, "Print the job scripts and submit nothing")
+      ->group("Slurm");
   command->callback([arguments, &invocation] {
     invocation.run = [arguments, argv = invocation.argv] {
       return run_sweep_command(*arguments, argv);

@@ -286,6 +286,12 @@ void SweepFolder::set_aside(const SweepCase& planned) const {
   rename_durably(folder, detail::concat(folder, ".failed-", number));
 }
 
+void SweepFolder::set_failed_aside() const {
+  for (const SweepCase& planned : plan_.cases) {
+    if (state(planned).status == CaseStatus::failed) set_aside(planned);
+  }
+}
+
 void SweepFolder::write_status(RunStatus status, int exit_code, const std::string& message) {
   const SweepCounts now = counts();
   const std::lock_guard lock(mutex_);

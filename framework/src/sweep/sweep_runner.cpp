@@ -127,16 +127,12 @@ int run_sweep(SweepFolder& sweep, const RegistryFactory& registry, const SweepRu
               std::ostream& out, std::ostream& log) {
   const FolderLock lock = sweep.lock_whole();
   sweep.check_identity();
-  sweep.write_status(RunStatus::running, 0);
   try {
+    if (options.retry_failed) sweep.set_failed_aside();
+    sweep.write_status(RunStatus::running, 0);
     const Heartbeat heartbeat([&] { sweep.write_heartbeat(); }, kHeartbeatSeconds);
     for (const SweepCase& planned : sweep.plan().cases) {
-      const CaseStatus status = sweep.state(planned).status;
-      if (status == CaseStatus::failed && options.retry_failed) {
-        sweep.set_aside(planned);
-      } else if (status != CaseStatus::missing) {
-        continue;
-      }
+      if (sweep.state(planned).status != CaseStatus::missing) continue;
       if (interrupted() || run_and_tell(sweep, planned, registry, options, log) == kInterrupted) {
         return stop_interrupted(sweep, log);
       }

@@ -76,6 +76,7 @@ class SweepFolder {
   void drop_attempt(const SweepCase& planned) const;
   /// Puts a failed case out of the way, as cases/<name>.failed-<n>, so that it runs again.
   void set_aside(const SweepCase& planned) const;
+  void set_failed_aside() const;
 
   /// Writes sweep.json. Requires: the lock of the whole.
   void write_status(RunStatus status, int exit_code, const std::string& message = "");
