@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <limits>
 #include <map>
-#include <string_view>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "kvlab/core/error.h"
 #include "kvlab/runtime/arms.h"

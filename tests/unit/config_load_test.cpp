@@ -234,4 +234,35 @@ TEST_F(ConfigLoad, WrittenConfigsKeepRelativePathsOnlyWhereTheyStillLeadThere) {
   EXPECT_EQ(to_yaml(again, target), text);
 }
 
+TEST_F(ConfigLoad, ATildeRemovesAKeyOrAnItem) {
+  const std::string file = write(
+      "a.yaml", "a: {b: 1, c.d: 2}\narms:\n  - {name: x, cache: none}\n  - {name: y.z, size: 3}\n");
+  const auto yaml = [&](const std::vector<std::string>& overrides) {
+    return to_yaml(load_config_file(file, overrides));
+  };
+  const auto text = [&](const char* wanted) {
+    return to_yaml(kvlab::parse_config_text(wanted, file));
+  };
+  EXPECT_EQ(yaml({"~a.b"}), text("a: {c.d: 2}\narms: [{name: x, cache: none}, {name: y.z, size: 3}]"));
+  EXPECT_EQ(yaml({"~a.c.d"}), text("a: {b: 1}\narms: [{name: x, cache: none}, {name: y.z, size: 3}]"));
+  EXPECT_EQ(yaml({"~a"}), text("arms: [{name: x, cache: none}, {name: y.z, size: 3}]"));
+  EXPECT_EQ(yaml({"~a", "~arms.x"}), text("arms: [{name: y.z, size: 3}]"));
+  EXPECT_EQ(yaml({"~a", "~arms.1"}), text("arms: [{name: x, cache: none}]"));
+  EXPECT_EQ(yaml({"~a", "~arms.y.z.size"}), text("arms: [{name: x, cache: none}, {name: y.z}]"));
+  EXPECT_EQ(yaml({"~arms", "~a.b", "+a.b=5"}), text("a: {c.d: 2, b: 5}"));
+}
+
+TEST_F(ConfigLoad, ATildeNamesWhatIsNotThere) {
+  const std::string file = write("a.yaml", "alpha: {beta: 1}\n");
+  const auto message = [&](const char* text) {
+    return message_of([&] { load_config_file(file, {text}); });
+  };
+  EXPECT_EQ(message("~alpha.beat").find("override '~alpha.beat'"), 0u) << message("~alpha.beat");
+  EXPECT_NE(message("~alpha.beat").find("there is no 'beat' to remove"), std::string::npos);
+  EXPECT_NE(message("~alpha.beat").find("beta"), std::string::npos) << message("~alpha.beat");
+  EXPECT_NE(message("~alpha.beta.c").find("there is no 'c' to remove"), std::string::npos);
+  EXPECT_NE(message("~alpha=1").find("without a value"), std::string::npos);
+  EXPECT_NE(message("~").find("without a value"), std::string::npos);
+}
+
 }  // namespace
