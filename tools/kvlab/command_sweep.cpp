@@ -7,6 +7,7 @@
 #include "experiment_argument.h"
 #include "kvlab/core/error.h"
 #include "kvlab/runtime/process.h"
+#include "kvlab/runtime/report_writer.h"
 #include "kvlab/sweep/slurm_launcher.h"
 #include "kvlab/sweep/sweep_runner.h"
 
@@ -60,7 +61,10 @@ int launch(SweepFolder& sweep, const SweepArguments& arguments, const RegistryFa
     launch_on_slurm(sweep, arguments.slurm, std::cout);
     return kExitOk;
   }
+  const ReportOptions renderer = find_renderer(KVLAB_SOURCE_DIR);
   SweepRunOptions options;
+  options.renderer_python = renderer.renderer_python;
+  options.renderer_script = renderer.renderer_script;
   options.retry_failed = arguments.retry_failed;
   return run_sweep(sweep, registry, options, std::cout, std::cerr);
 }

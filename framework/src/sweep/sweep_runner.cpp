@@ -10,7 +10,10 @@
 #include "kvlab/runtime/experiment.h"
 #include "kvlab/runtime/heartbeat.h"
 #include "kvlab/runtime/process.h"
+#include "kvlab/results/store.h"
+#include "kvlab/runtime/report_writer.h"
 #include "kvlab/sweep/merged_table.h"
+#include "kvlab/sweep/sweep_report.h"
 
 namespace kvlab {
 
@@ -41,8 +44,6 @@ int run_loaded(const SweepFolder& sweep, const SweepCase& planned, const std::st
   RunOptions run;
   run.folder = folder;
   run.argv = {"kvlab", "run", sweep.config_of(planned)};
-  run.renderer_python = options.renderer_python;
-  run.renderer_script = options.renderer_script;
   if (!options.program.empty()) run.program = options.program;
   Registry registry = new_registry();
   std::unique_ptr<LoadedExperiment> loaded;
@@ -86,12 +87,46 @@ std::string in_words(const SweepCounts& counts) {
   return text;
 }
 
-int write_end(SweepFolder& sweep, std::ostream& out) {
+SweepReportText report_text(const SweepFolder& sweep) {
+  SweepReportText text{"Sweep", "", "", sweep.plan().experiment, "",
+                       "kvlab sweep " + sweep.plan().config};
+  for (const std::string& setting : sweep.plan().overrides) text.command += " '" + setting + "'";
+  for (const std::string& axis : sweep.plan().axes) text.command += " -m '" + axis + "'";
+  for (const SweepCase& planned : sweep.plan().cases) {
+    if (planned.skipped()) continue;
+    const ConfigNode root = load_config_file(sweep.config_of(planned));
+    const auto scalar = [&](const char* key) {
+      const ConfigNode* found = root.find(key);
+      return found != nullptr && found->is_scalar() ? found->text() : std::string();
+    };
+    text.question = scalar("question");
+    text.title = scalar("title").empty() ? text.question : scalar("title");
+    text.primary_metric = scalar("primary_metric");
+    text.control = scalar("control");
+    break;
+  }
+  return text;
+}
+
+// What can be made of the cases: the table, the store and the report.
+void write_results(const SweepFolder& sweep, const SweepRunOptions& options, std::ostream& out,
+                   std::ostream& log) {
   write_file_atomically(sweep.file("table.csv"), merged_table(sweep));
+  write_store(sweep.path());
+  const WrittenReport report =
+      write_report(make_sweep_report(read_runs(sweep.path()), report_text(sweep)),
+                   sweep.file("report"), {options.renderer_python, options.renderer_script});
+  for (const std::string& warning : report.warnings) log << warning << "\n";
+  out << "Table: " << sweep.file("table.csv") << "\nReport: " << report.html << "\n";
+}
+
+int write_end(SweepFolder& sweep, const SweepRunOptions& options, std::ostream& out,
+              std::ostream& log) {
+  write_results(sweep, options, out, log);
   const SweepCounts counts = sweep.counts();
   const int code = counts.failed + counts.missing > 0 ? 1 : 0;
   sweep.write_status(code == 0 ? RunStatus::ok : RunStatus::failed, code);
-  out << in_words(counts) << "\nTable: " << sweep.file("table.csv") << "\n";
+  out << in_words(counts) << "\n";
   return code;
 }
 
@@ -138,7 +173,7 @@ int run_sweep(SweepFolder& sweep, const RegistryFactory& registry, const SweepRu
       }
       sweep.write_status(RunStatus::running, 0);
     }
-    return write_end(sweep, out);
+    return write_end(sweep, options, out, log);
   } catch (const std::exception& error) {
     try {
       sweep.write_status(RunStatus::failed, 1, error.what());
@@ -170,14 +205,15 @@ int run_sweep_case(SweepFolder& sweep, int64_t index, const RegistryFactory& reg
   return run_and_tell(sweep, planned, registry, options, log);
 }
 
-int aggregate_sweep(SweepFolder& sweep, std::ostream& out, std::ostream& log) {
+int aggregate_sweep(SweepFolder& sweep, const SweepRunOptions& options, std::ostream& out,
+                    std::ostream& log) {
   const FolderLock lock = sweep.lock_whole();
   for (const SweepCase& planned : sweep.plan().cases) {
     if (sweep.state(planned).status == CaseStatus::missing) {
       log << position(sweep, planned) << ": missing\n";
     }
   }
-  return write_end(sweep, out);
+  return write_end(sweep, options, out, log);
 }
 
 }  // namespace kvlab

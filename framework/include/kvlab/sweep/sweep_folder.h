@@ -6,6 +6,8 @@
 //   cases/0003-1a2b3c4d/  its run folder; under this name only when complete
 //   locks/                sweep.lock, and one per case that a worker took
 //   table.csv             all metrics of all cases
+//   results.sqlite        the same and more, for queries
+//   report/               what the cases say together
 #pragma once
 
 #include <memory>

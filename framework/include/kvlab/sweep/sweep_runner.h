@@ -10,11 +10,14 @@ namespace kvlab {
 
 struct SweepRunOptions {
   bool retry_failed = false;  ///< run failed cases again
-  std::string renderer_python, renderer_script;  ///< of figures in the cases' reports; may be empty
+  /// Of figures in the sweep's report; may be empty. Those of the cases are left undrawn, a second
+  /// each: `kvlab report RUN` draws them.
+  std::string renderer_python, renderer_script;
   std::string program;  ///< see RunContext; empty: this one
 };
 
-/// Runs every case that is missing, then writes the merged table. A case that fails is kept as
+/// Runs every case that is missing, then writes the merged table, the store and the
+/// report. A case that fails is kept as
 /// failed and the others go on. Returns 0, 1 where a case failed, 130 where interrupted: then what
 /// is done is kept. Throws LockedError where another process writes there, StorageError where the
 /// disk does not take results, UserError where program or data differ from the plan's.
@@ -25,8 +28,9 @@ int run_sweep(SweepFolder& sweep, const RegistryFactory& registry, const SweepRu
 int run_sweep_case(SweepFolder& sweep, int64_t index, const RegistryFactory& registry,
                    const SweepRunOptions& options, std::ostream& log);
 
-/// Writes the merged table and the final status from the cases that are done. Returns 0 where all
-/// are, and none failed; else 1.
-int aggregate_sweep(SweepFolder& sweep, std::ostream& out, std::ostream& log);
+/// Writes the merged table, the store, the report and the final status from the cases that are done.
+/// Returns 0 where all are, and none failed; else 1.
+int aggregate_sweep(SweepFolder& sweep, const SweepRunOptions& options, std::ostream& out,
+                    std::ostream& log);
 
 }  // namespace kvlab

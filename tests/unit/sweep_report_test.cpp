@@ -1,0 +1,91 @@
+#include "kvlab/sweep/sweep_report.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+namespace {
+
+using namespace kvlab;
+
+StoredRun run_with(int64_t index, double ratio, double low, double high) {
+  StoredRun run;
+  run.case_index = index;
+  run.status = "ok";
+  Metric metric{"paged", "speed_ratio", ratio, "", 5, low, high, BetterDirection::higher, {}};
+  run.metrics = {metric, {"paged", "reserved", 100.0 * static_cast<double>(index + 1), "B", 1, NAN,
+                          NAN, BetterDirection::lower, {}}};
+  run.checks = {{"paged", "equal to the control", true, "difference 0"}};
+  return run;
+}
+
+StoredRuns three_cases() {
+  StoredRuns stored;
+  stored.cases = {{0, "batch=1", "aa", {"workload.batch=1", "control=none"}},
+                  {1, "batch=4", "bb", {"workload.batch=4", "control=none"}},
+                  {2, "batch=9", "cc", {"workload.batch=9", "control=none"}, true, {"too large"}}};
+  stored.runs = {run_with(0, 1.02, 0.99, 1.05), run_with(1, 1.5, 1.4, 1.6)};
+  return stored;
+}
+
+const ReportTable& table_of(const ReportDocument& report, const std::string& id) {
+  for (const ReportTable& table : report.sections.at(0).tables) {
+    if (table.id == id) return table;
+  }
+  throw std::runtime_error("no table " + id);
+}
+
+TEST(SweepReport, AxesAreTheKeysThatChange) {
+  const std::vector<SweepAxis> axes = sweep_axes(three_cases().cases);
+  ASSERT_EQ(axes.size(), 1u);
+  EXPECT_EQ(axes[0].key, "workload.batch");
+  EXPECT_EQ(axes[0].values, (std::vector<std::string>{"1", "4", "9"}));
+  EXPECT_TRUE(axes[0].numeric);
+}
+
+TEST(SweepReport, SkippedCasesAreRowsWithTheirReasons) {
+  const ReportDocument report = make_sweep_report(three_cases(), {"Title", "Question?"});
+  const ReportTable& cases = table_of(report, "cases");
+  ASSERT_EQ(cases.rows.size(), 3u);
+  EXPECT_EQ(cases.rows[2][1].text, "skipped");
+  EXPECT_EQ(cases.rows[2].back().text, "too large");
+  ASSERT_EQ(report.failures.size(), 1u);
+  EXPECT_EQ(report.failures[0].reason, "too large");
+}
+
+TEST(SweepReport, ACaseWithoutARunIsNotTakenForOneThatEnded) {
+  StoredRuns stored = three_cases();
+  stored.runs.pop_back();
+  const ReportDocument report = make_sweep_report(stored, {"Title", "Question?"});
+  EXPECT_EQ(table_of(report, "cases").rows[1][1].text, "not run");
+  EXPECT_EQ(table_of(report, "numbers").rows.size(), 1u);
+}
+
+TEST(SweepReport, ConclusionsNameTheCasesWhoseIntervalExcludesOne) {
+  const ReportDocument report = make_sweep_report(three_cases(), {"Title", "Question?"});
+  ASSERT_GE(report.conclusions.size(), 2u);
+  EXPECT_EQ(report.conclusions[0],
+            "speed_ratio of paged: above 1 at batch=4 1.50 [1.40, 1.60]. Not distinguishable from 1 "
+            "in 1 case(s).");
+  EXPECT_EQ(report.conclusions[1],
+            "Of 3 cases 1 were skipped as incompatible and 0 did not end well.");
+}
+
+TEST(SweepReport, NumericAxesHaveAFigureForEachMetricWithADirection) {
+  const ReportDocument report = make_sweep_report(three_cases(), {"Title", "Question?"});
+  ASSERT_EQ(report.sections.at(0).figures.size(), 2u);
+  EXPECT_EQ(report.sections[0].figures[0].id, "speed_ratio_by_workload_batch");
+  EXPECT_NO_THROW(check_document(report));
+}
+
+TEST(SweepReport, AFailedCheckOfACaseFailsTheReportsCheck) {
+  StoredRuns stored = three_cases();
+  stored.runs[1].checks[0].passed = false;
+  const ReportDocument report = make_sweep_report(stored, {"Title", "Question?"});
+  ASSERT_EQ(report.checks.size(), 2u);
+  EXPECT_EQ(report.checks[0].check, "case 1: equal to the control");
+  EXPECT_FALSE(report.checks[1].passed);
+  EXPECT_EQ(report.checks[1].detail, "1 of 2 passed");
+}
+
+}  // namespace
