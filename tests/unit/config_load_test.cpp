@@ -117,7 +117,7 @@ TEST_F(ConfigLoad, OverridesAreAsStrictAsFiles) {
             "override 'measure.repeats=1, 2': measure.repeats: an override sets one value, got 2; "
             "write a list as [a, b], or quote the text");
   EXPECT_EQ(message_of([&] { load_config_file(file, {"measure"}); }),
-            "override 'measure': an override is key.path=value or +key.path=value");
+            "override 'measure': an override is key.path=value, +key.path=value or ~key.path");
   EXPECT_EQ(message_of([&] { load_config_file(file, {"measure={repeats: on}"}); }),
             "override 'measure={repeats: on}': measure.repeats: 'on' is a boolean for some YAML "
             "readers and a text for others; write true or false, or quote it");
