@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <string_view>
 
 #include "kvlab/core/error.h"
 #include "kvlab/runtime/arm_process.h"
@@ -111,6 +112,11 @@ void check_storage(const RunFolder& folder) {
   if (!folder.storage_failure().empty()) throw StorageError(folder.storage_failure());
 }
 
+// The report's writer tells a disk that refuses from a document that is malformed by its message.
+bool report_not_written(const std::exception& error) {
+  return std::string_view(error.what()).starts_with("[report.write] cannot write");
+}
+
 // `sweep:` holds values for many runs; one run would silently take none of them.
 void refuse_sweep(const ConfigNode& root) {
   const ConfigNode* sweep = root.find("sweep");
@@ -151,10 +157,8 @@ int run_experiment(LoadedExperiment& loaded, const Registry& registry, const Run
   RunLog run_log(screen, folder.file("log.txt"));
   std::ostream& log = run_log.stream();
   RunContext context{registry, folder, out, log, options.program};
-  bool measured = false;
   try {
     ExperimentResult result = loaded.experiment->run(context);
-    measured = true;
     check_storage(folder);
     const bool stopped = interrupted();
     if (stopped) mark_interrupted(result.report);
@@ -182,8 +186,7 @@ int run_experiment(LoadedExperiment& loaded, const Registry& registry, const Run
     return 130;
   } catch (const std::exception& error) {
     check_storage(folder);
-    // What is left to do after the experiment is writing.
-    if (measured) throw StorageError(error.what());
+    if (report_not_written(error)) throw StorageError(error.what());
     const int code = dynamic_cast<const MissingError*>(&error) != nullptr ? 4 : 1;
     folder.finish(RunStatus::failed, code, error.what());
     log << error.what() << "\nThe run failed; what there is: " << folder.path() << "\n";
