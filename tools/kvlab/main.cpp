@@ -41,7 +41,7 @@ constexpr const char* kExamples = R"(Examples:
   kvlab run configs/experiments/quickstart.yaml measure.repeats=3
   kvlab export runs/generation_benchmark --to csv --output metrics.csv
   kvlab compare RUN_A RUN_B --metric tpot --fail-if '>5%'
-  kvlab sweep configs/experiments/sweep_example.yaml -m workload.batch=1,2
+  kvlab sweep configs/experiments/sweep_example.yaml -m workload.prompt.random=1,2
 
 Exit codes: 0 ok, 1 a run failed, 2 wrong usage or config, or a plugin library is refused,
 3 compare: a check broke or the rule of --fail-if is met, 4 a model, file or plugin is missing,

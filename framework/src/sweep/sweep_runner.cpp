@@ -50,6 +50,8 @@ int run_loaded(const SweepFolder& sweep, const SweepCase& planned, const std::st
   try {
     loaded = std::make_unique<LoadedExperiment>(
         load_experiment(sweep.config_of(planned), {}, registry));
+  } catch (const InterruptedError&) {
+    return kInterrupted;
   } catch (const c10::Error& error) {
     return keep_refusal(sweep, planned, folder, run.argv, error.what_without_backtrace());
   } catch (const std::exception& error) {
