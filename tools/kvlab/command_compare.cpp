@@ -120,7 +120,8 @@ void print_notes(const RunComparison& comparison) {
   }
   if (from_samples) {
     std::cout << "With an interval, A and B are geometric means over blocks, and the blocks of the "
-                 "two runs are not paired.\n";
+                 "two runs are not paired.\nAn interval holds the noise within the runs. Whatever "
+                 "else the machine did during one of them comes on top.\n";
   }
   if (without) {
     std::cout << "No interval: a time without samples that give it; the change may be noise.\n";
@@ -188,8 +189,10 @@ void add_compare_command(CLI::App& app, Invocation& invocation) {
   command->add_option("run_a", given->a, "The folder of the run to compare with")->required();
   command->add_option("run_b", given->b, "The folder of the run that may be worse")->required();
   command->add_option("--metric", given->metrics,
-                      "A metric of summary.json, e.g. tpot; may be repeated (default: all)");
-  command->add_option("--arm", given->arms, "An arm; may be repeated (default: all)");
+                      "A metric of summary.json, e.g. tpot; may be repeated (default: all)")
+      ->allow_extra_args(false);
+  command->add_option("--arm", given->arms, "An arm; may be repeated (default: all)")
+      ->allow_extra_args(false);
   given->rule_option = command->add_option(
       "--fail-if", given->rule,
       "Exit with 3 where B/A is beyond this: '>5%', '<-3%' or '>1.05x'. Looks at the end of the "
