@@ -212,7 +212,8 @@ FailRule parse_fail_rule(std::string_view text) {
   const char unit = rest.back();
   if (unit != '%' && unit != 'x') refuse();
   std::string_view number = std::string_view(rest).substr(1, rest.size() - 2);
-  if (number.front() == '+') number.remove_prefix(1);
+  // A plus is no number to from_chars.
+  if (number.size() > 1 && number[0] == '+' && number[1] != '-') number.remove_prefix(1);
   double value = 0;
   const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), value,
                                             std::chars_format::fixed);
