@@ -75,9 +75,9 @@ TEST_F(Compare, OtherConfigsAndMachinesStandAboveTheTable) {
   const ProgramResult found = compared(fast_, slow_, {});
   EXPECT_EQ(found.exit_code, 0);
   const size_t table = found.out.find("95 % interval");
-  for (const char* text : {"WARNING: the runs differ in their configs",
-                           "arms.paged.cache.type: paged in A, ring in B",
-                           "CPU: a processor in A, another processor in B"}) {
+  for (const char* text :
+       {"WARNING: the runs differ in their configs", "arms.paged.cache.type: paged in A, ring in B",
+        "CPU: a processor in A, another processor in B"}) {
     EXPECT_LT(found.out.find(text), table) << text << "\n" << found.out;
   }
 }

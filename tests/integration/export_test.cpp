@@ -64,7 +64,8 @@ TEST_F(Export, AFileIsNeverOverwrittenUnasked) {
   EXPECT_EQ(before, exported({sweep(), "--to", "csv"}).out);
   const ProgramResult again = exported({sweep(), "--to", "json", "--output", file});
   EXPECT_EQ(again.exit_code, 2);
-  EXPECT_THAT(again.err, HasSubstr("'" + file + "' exists; choose another name, or overwrite it "
+  EXPECT_THAT(again.err, HasSubstr("'" + file +
+                                   "' exists; choose another name, or overwrite it "
                                    "with --force"));
   EXPECT_EQ(testing::text_in(file), before);
   EXPECT_EQ(exported({sweep(), "--to", "json", "--output", file, "--force"}).exit_code, 0);
@@ -125,9 +126,9 @@ TEST_F(Export, NastyNamesComeThroughTheProgram) {
 }
 
 TEST_F(Export, ARunOfThisProgramIsExportedWhole) {
-  const ProgramResult run = run_program(
-      {KVLAB_BINARY_DIR "/bin/kvlab", "run", KVLAB_SOURCE_DIR "/configs/experiments/teaching_toy.yaml",
-       "--runs", folder_.file("runs"), "measure.repeats=2"});
+  const ProgramResult run = run_program({KVLAB_BINARY_DIR "/bin/kvlab", "run",
+                                         KVLAB_SOURCE_DIR "/configs/experiments/teaching_toy.yaml",
+                                         "--runs", folder_.file("runs"), "measure.repeats=2"});
   ASSERT_EQ(run.exit_code, 0) << run.err;
   const ProgramResult result = exported({folder_.file("runs"), "--to", "json"});
   ASSERT_EQ(result.exit_code, 0) << result.err;

@@ -38,16 +38,16 @@ TEST(PythonPackage, ItsOwnTestsPass) {
 
 TEST(PythonPackage, PipInstallsIt) {
   const TemporaryFolder folder;
-  const ProgramResult install =
-      python("", {"-m", "pip", "install", "--quiet", "--no-deps", "--no-index",
-                  "--no-build-isolation", "--disable-pip-version-check", "--target",
-                  folder.file("installed"), kPackage});
+  const ProgramResult install = python(
+      "", {"-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation",
+           "--disable-pip-version-check", "--target", folder.file("installed"), kPackage});
   ASSERT_EQ(install.exit_code, 0) << install.err;
   testing::write_sweep(folder.file("sweep"));
   const ProgramResult used =
       python(folder.file("installed"),
-             {"-c", "import kvlab, sys; print(kvlab.__file__); "
-                    "print(len(kvlab.load_runs(sys.argv[1])), len(kvlab.load_samples(sys.argv[1])))",
+             {"-c",
+              "import kvlab, sys; print(kvlab.__file__); "
+              "print(len(kvlab.load_runs(sys.argv[1])), len(kvlab.load_samples(sys.argv[1])))",
               folder.file("sweep")});
   EXPECT_EQ(used.exit_code, 0) << used.err;
   EXPECT_EQ(used.out, folder.file("installed/kvlab/__init__.py") + "\n2 6\n");

@@ -13,8 +13,8 @@ namespace kvlab {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::HasSubstr;
 using testing::HandMadeRun;
+using ::testing::HasSubstr;
 using testing::TemporaryFolder;
 
 class ResultsComparison : public ::testing::Test {
@@ -257,7 +257,8 @@ TEST_F(ResultsComparison, ACheckThatBrokeAlwaysFails) {
 
 TEST_F(ResultsComparison, DifferencesOfConfigAndMachineAreListed) {
   HandMadeRun a = with_value(1), b = with_value(1);
-  b.resolved = "schema: kvlab/1\narms:\n  - name: paged\n    cache:\n      type: ring\n      window: 8\n";
+  b.resolved =
+      "schema: kvlab/1\narms:\n  - name: paged\n    cache:\n      type: ring\n      window: 8\n";
   b.environment["CPU"] = "another processor";
   b.environment["memory available"] = "2 GB";
   b.summary["failures"].push_back({{"what", "sinks"}, {"reason", "no room"}});

@@ -12,8 +12,8 @@ namespace kvlab {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::HasSubstr;
 using testing::HandMadeRun;
+using ::testing::HasSubstr;
 using testing::TemporaryFolder;
 using Json = nlohmann::json;
 

@@ -14,8 +14,8 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::ElementsAre;
-using ::testing::HasSubstr;
 using testing::HandMadeRun;
+using ::testing::HasSubstr;
 using testing::TemporaryFolder;
 using Pair = std::pair<std::string, std::string>;
 
@@ -175,8 +175,8 @@ TEST_F(ResultsRunReader, AnyTreeIsSearchedAndLinksAreNotFollowed) {
   fs::create_directory_symlink(path("runs"), path("runs/loop"));
   std::vector<std::string> names;
   for (const StoredRun& run : read_runs(path("runs")).runs) names.push_back(run.name);
-  EXPECT_THAT(names, ElementsAre("kind/single", "kind/sweep/0000-aaaaaaaa",
-                                 "kind/sweep/0001-bbbbbbbb"));
+  EXPECT_THAT(names,
+              ElementsAre("kind/single", "kind/sweep/0000-aaaaaaaa", "kind/sweep/0001-bbbbbbbb"));
   fs::create_directory(path("empty"));
   EXPECT_THROW(read_runs(path("empty")), MissingError);
   EXPECT_THROW(read_runs(path("absent")), MissingError);
@@ -187,7 +187,8 @@ TEST_F(ResultsRunReader, SeveralFoldersKeepUniqueNames) {
   HandMadeRun().write(path("b/run"));
   HandMadeRun().write(path("c/other"));
   std::vector<std::string> names;
-  for (const StoredRun& run : read_all_runs({path("a/run"), path("b/run/"), path("c/other")}).runs) {
+  for (const StoredRun& run :
+       read_all_runs({path("a/run"), path("b/run/"), path("c/other")}).runs) {
     names.push_back(run.name);
   }
   EXPECT_THAT(names, ElementsAre(path("a/run"), path("b/run/"), "other"));

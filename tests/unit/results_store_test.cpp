@@ -50,17 +50,19 @@ TEST_F(ResultsStore, ASweepBecomesTablesThatQueriesJoin) {
   EXPECT_THAT(query(file, "SELECT name, case_index, hash, status, seed, overrides FROM runs"),
               ElementsAre("0000-aaaaaaaa|0|aaaaaaaa00000000|ok|7|[\"task.length=16\",\"+x.y=-1\"]",
                           "0001-bbbbbbbb|1|bbbbbbbb00000000|ok|7|[\"task.length=32\"]"));
-  EXPECT_THAT(query(file, "SELECT case_index, name, skipped, reasons FROM cases"),
-              ElementsAre("0|small|0|[]", "1|large|0|[]",
-                          "2|odd|1|[\"ring keeps no shared rows\"]"));
-  EXPECT_THAT(query(file, "SELECT runs.name, metric, value, unit, better, timed, ci_low, "
-                          "json_extract(\"group\", '$.batch') FROM metrics JOIN runs USING (run_id)"),
+  EXPECT_THAT(
+      query(file, "SELECT case_index, name, skipped, reasons FROM cases"),
+      ElementsAre("0|small|0|[]", "1|large|0|[]", "2|odd|1|[\"ring keeps no shared rows\"]"));
+  EXPECT_THAT(query(file,
+                    "SELECT runs.name, metric, value, unit, better, timed, ci_low, "
+                    "json_extract(\"group\", '$.batch') FROM metrics JOIN runs USING (run_id)"),
               ElementsAre("0000-aaaaaaaa|tpot|0.00011|ms|lower|0|NULL|1",
                           "0001-bbbbbbbb|tpot|0.00021|ms|lower|0|NULL|1"));
-  EXPECT_THAT(query(file, "SELECT run_id, line, arm, rep, prompt_length, ttft_ns, "
-                          "json_extract(json, '$.token_ns[0]') FROM samples WHERE run_id = 2"),
-              ElementsAre("2|1|paged|0|16|1000|200", "2|2|paged|1|16|1000|210",
-                          "2|3|paged|2|16|1000|220"));
+  EXPECT_THAT(
+      query(file,
+            "SELECT run_id, line, arm, rep, prompt_length, ttft_ns, "
+            "json_extract(json, '$.token_ns[0]') FROM samples WHERE run_id = 2"),
+      ElementsAre("2|1|paged|0|16|1000|200", "2|2|paged|1|16|1000|210", "2|3|paged|2|16|1000|220"));
   EXPECT_THAT(query(file, "SELECT value FROM environment WHERE name = 'CPU'"),
               ElementsAre("a processor", "a processor"));
 }

@@ -188,8 +188,9 @@ void add_compare_command(CLI::App& app, Invocation& invocation) {
   const auto given = std::make_shared<CompareArguments>();
   command->add_option("run_a", given->a, "The folder of the run to compare with")->required();
   command->add_option("run_b", given->b, "The folder of the run that may be worse")->required();
-  command->add_option("--metric", given->metrics,
-                      "A metric of summary.json, e.g. tpot; may be repeated (default: all)")
+  command
+      ->add_option("--metric", given->metrics,
+                   "A metric of summary.json, e.g. tpot; may be repeated (default: all)")
       ->allow_extra_args(false);
   command->add_option("--arm", given->arms, "An arm; may be repeated (default: all)")
       ->allow_extra_args(false);

@@ -75,8 +75,9 @@ void add_export_command(CLI::App& app, Invocation& invocation) {
   CLI::App* command =
       app.add_subcommand("export", "Write what runs and sweeps found as CSV, JSON or SQLite.");
   const auto given = std::make_shared<ExportArguments>();
-  command->add_option("folders", given->folders,
-                      "Folders of runs or sweeps, or folders that hold some")
+  command
+      ->add_option("folders", given->folders,
+                   "Folders of runs or sweeps, or folders that hold some")
       ->required();
   command->add_option("--to", given->format, "csv, json or sqlite")->required();
   given->table_option = command->add_option(
@@ -85,7 +86,8 @@ void add_export_command(CLI::App& app, Invocation& invocation) {
   command->add_option("-o,--output", given->output,
                       "The file to write; without it csv and json go to standard output");
   command->add_flag("--force", given->force, "Overwrite the file of --output");
-  command->callback([given, &invocation] { invocation.run = [given] { return run_export(*given); }; });
+  command->callback(
+      [given, &invocation] { invocation.run = [given] { return run_export(*given); }; });
 }
 
 }  // namespace kvlab

@@ -18,7 +18,8 @@ constexpr double kAgreement = 1e-9;
 bool in_group(const StoredSample& sample, const Json& json,
               const std::vector<std::pair<std::string, std::string>>& group) {
   for (const auto& [key, value] : group) {
-    const auto found = json.find(key == "prompt_length" && sample.prompt_length ? "prompt_len" : key);
+    const auto found =
+        json.find(key == "prompt_length" && sample.prompt_length ? "prompt_len" : key);
     if (found == json.end()) return false;
     if ((found->is_string() ? found->get<std::string>() : found->dump()) != value) return false;
   }

@@ -96,8 +96,8 @@ std::string metrics_csv(const StoredRuns& all) {
       for (const std::string& key : keys) {
         const auto found = std::find_if(metric.group.begin(), metric.group.end(),
                                         [&](const auto& entry) { return entry.first == key; });
-        fields.push_back(
-            found == metric.group.end() ? "" : OverrideColumns::csv_value(found->second));
+        fields.push_back(found == metric.group.end() ? ""
+                                                     : OverrideColumns::csv_value(found->second));
       }
       fields.push_back(number_text(metric.value));
       fields.push_back(csv_text_field(metric.unit));
@@ -115,8 +115,8 @@ std::string metrics_csv(const StoredRuns& all) {
 
 std::string runs_csv(const StoredRuns& all) {
   const OverrideColumns overrides(all);
-  Fields fields = {"run",   "case_index", "hash", "experiment", "status", "exit_code",
-                   "message", "start",    "stop", "seed",       "argv"};
+  Fields fields = {"run",     "case_index", "hash", "experiment", "status", "exit_code",
+                   "message", "start",      "stop", "seed",       "argv"};
   overrides.add_names(fields);
   std::string csv = csv_line(fields);
   for (const StoredRun& run : all.runs) {
@@ -163,8 +163,8 @@ std::string failures_csv(const StoredRuns& all) {
   std::string csv = csv_line({"run", "what", "reason"});
   for (const StoredRun& run : all.runs) {
     for (const ReportFailure& failure : run.failures) {
-      csv += csv_line({csv_text_field(run.name), csv_text_field(failure.what),
-                       csv_text_field(failure.reason)});
+      csv += csv_line(
+          {csv_text_field(run.name), csv_text_field(failure.what), csv_text_field(failure.reason)});
     }
   }
   return csv;
@@ -174,8 +174,8 @@ std::string environment_csv(const StoredRuns& all) {
   std::string csv = csv_line({"run", "name", "value"});
   for (const StoredRun& run : all.runs) {
     for (const ReportFact& fact : run.environment) {
-      csv += csv_line({csv_text_field(run.name), csv_text_field(fact.name),
-                       csv_text_field(fact.value)});
+      csv += csv_line(
+          {csv_text_field(run.name), csv_text_field(fact.name), csv_text_field(fact.value)});
     }
   }
   return csv;
@@ -202,24 +202,18 @@ struct CsvTable {
 };
 
 constexpr CsvTable kTables[] = {
-    {"metrics", metrics_csv},   {"runs", runs_csv},         {"cases", cases_csv},
-    {"checks", checks_csv},     {"failures", failures_csv}, {"environment", environment_csv},
+    {"metrics", metrics_csv}, {"runs", runs_csv},         {"cases", cases_csv},
+    {"checks", checks_csv},   {"failures", failures_csv}, {"environment", environment_csv},
     {"samples", samples_csv},
 };
 
 Json to_json(const StoredRun& run) {
-  Json json = {{"run", run.name},
-               {"case_index", number_or_null(run.case_index)},
-               {"hash", run.hash},
-               {"experiment", run.experiment},
-               {"status", run.status},
-               {"exit_code", number_or_null(run.exit_code)},
-               {"message", run.message},
-               {"start", run.start},
-               {"stop", run.stop},
-               {"seed", run.seed},
-               {"argv", run.argv},
-               {"overrides", run.overrides},
+  Json json = {{"run", run.name},        {"case_index", number_or_null(run.case_index)},
+               {"hash", run.hash},       {"experiment", run.experiment},
+               {"status", run.status},   {"exit_code", number_or_null(run.exit_code)},
+               {"message", run.message}, {"start", run.start},
+               {"stop", run.stop},       {"seed", run.seed},
+               {"argv", run.argv},       {"overrides", run.overrides},
                {"config", run.config}};
   json["environment"] = Json::object();
   for (const ReportFact& fact : run.environment) json["environment"][fact.name] = fact.value;

@@ -21,9 +21,7 @@ namespace {
 
 using Key = std::tuple<std::string, std::string, std::string>;
 
-Key key_of(const Metric& metric) {
-  return {metric.arm, metric.metric, group_text(metric.group)};
-}
+Key key_of(const Metric& metric) { return {metric.arm, metric.metric, group_text(metric.group)}; }
 
 std::string name_of(const Metric& metric) {
   const std::string group = group_text(metric.group);
@@ -35,7 +33,7 @@ bool chosen(const std::vector<std::string>& wanted, const std::string& name) {
 }
 
 std::vector<std::string> names_in(const StoredRun& a, const StoredRun& b,
-                                  std::string Metric::* field) {
+                                  std::string Metric::*field) {
   std::set<std::string> names;
   for (const StoredRun* run : {&a, &b}) {
     for (const Metric& metric : run->metrics) names.insert(metric.*field);
@@ -56,7 +54,9 @@ void check_known(const std::vector<std::string>& wanted, const std::vector<std::
 // Every scalar of a config by its path; items of a list that have a name go by it.
 void flatten(const ConfigNode& node, const std::string& path,
              std::map<std::string, std::string>& values) {
-  const auto inner = [&](const std::string& name) { return path.empty() ? name : path + "." + name; };
+  const auto inner = [&](const std::string& name) {
+    return path.empty() ? name : path + "." + name;
+  };
   if (node.is_scalar()) {
     values[path] = node.text();
   } else if (node.is_map()) {
@@ -299,10 +299,10 @@ ReportTable comparison_table(const RunComparison& comparison) {
   ReportTable table;
   table.id = "comparison";
   table.title = "B compared with A";
-  table.columns = {{"arm", "arm"},       {"metric", "metric"},    {"group", "group"},
-                   {"a", "A"},           {"b", "B"},              {"unit", "unit"},
-                   {"change", "change"}, {"interval", "95 % interval"}, {"n", "n (A, B)"},
-                   {"verdict", "verdict"}};
+  table.columns = {
+      {"arm", "arm"},    {"metric", "metric"},  {"group", "group"},   {"a", "A"},
+      {"b", "B"},        {"unit", "unit"},      {"change", "change"}, {"interval", "95 % interval"},
+      {"n", "n (A, B)"}, {"verdict", "verdict"}};
   for (const ComparedMetric& row : comparison.metrics) {
     const auto value_cell = [](double value) {
       ReportCell cell = text_cell(std::isfinite(value) ? fmt::format("{:.6g}", value) : "-");

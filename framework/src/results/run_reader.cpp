@@ -106,8 +106,8 @@ class Fields {
 
   std::vector<std::string> texts(const char* key) const {
     const Json& value = at(key);
-    KVLAB_CHECK(value.is_array(), "[results.read] ", where_, ": '", key,
-                "' must be a list, got a ", value.type_name());
+    KVLAB_CHECK(value.is_array(), "[results.read] ", where_, ": '", key, "' must be a list, got a ",
+                value.type_name());
     std::vector<std::string> all;
     for (const Json& item : value) {
       KVLAB_CHECK(item.is_string(), "[results.read] ", where_, ": '", key,
@@ -120,14 +120,15 @@ class Fields {
   std::vector<std::string> texts_if_any(const char* key) const {
     const auto found = json_.find(key);
     if (found == json_.end() || found->is_null()) return {};
-    if (found->is_string()) return {found->get<std::string>()};
-    return texts(key);
+    if (!found->is_string()) return texts(key);
+    if (found->get<std::string>().empty()) return {};
+    return {found->get<std::string>()};
   }
 
   void each(const char* key, const std::function<void(const Fields&)>& read) const {
     const Json& value = at(key);
-    KVLAB_CHECK(value.is_array(), "[results.read] ", where_, ": '", key,
-                "' must be a list, got a ", value.type_name());
+    KVLAB_CHECK(value.is_array(), "[results.read] ", where_, ": '", key, "' must be a list, got a ",
+                value.type_name());
     for (size_t i = 0; i < value.size(); ++i) {
       read(Fields(value[i], detail::concat(where_, ", ", key, " ", i)));
     }
@@ -233,8 +234,8 @@ std::vector<std::string> read_overrides(const fs::path& path) {
   try {
     return Json::parse(read_text(path)).get<std::vector<std::string>>();
   } catch (const nlohmann::json::exception& error) {
-    throw UserError(detail::concat("[results.read] '", path.string(), "': expected a list of texts: ",
-                                   error.what()));
+    throw UserError(detail::concat("[results.read] '", path.string(),
+                                   "': expected a list of texts: ", error.what()));
   }
 }
 
@@ -261,7 +262,8 @@ std::vector<PlannedCase> read_plan(const fs::path& path) {
     one.skipped = fields.text_or_empty("status") == "skipped" || !one.reasons.empty();
     if (skipped != json.end()) {
       one.skipped = skipped->is_boolean() ? skipped->get<bool>() : !skipped->empty();
-      if (one.reasons.empty() && !skipped->is_boolean()) one.reasons = fields.texts_if_any("skipped");
+      if (one.reasons.empty() && !skipped->is_boolean())
+        one.reasons = fields.texts_if_any("skipped");
     }
     cases.push_back(std::move(one));
   }
@@ -386,7 +388,8 @@ StoredRun read_run(const std::string& folder) {
   run.message = fields.text_or_empty("message");
   run.exit_code = fields.integer_if_any("exit_code");
   const Json& seed = fields.at("seed");
-  KVLAB_CHECK(seed.is_number_integer(), "[results.read] ", where, ": 'seed' must be a whole number");
+  KVLAB_CHECK(seed.is_number_integer(), "[results.read] ", where,
+              ": 'seed' must be a whole number");
   run.seed = seed.get<uint64_t>();
   run.argv = fields.texts("argv");
 

@@ -55,8 +55,7 @@ using Database = std::unique_ptr<sqlite3, CloseDatabase>;
 
 void check_sqlite(sqlite3* database, int code, int wanted, const char* operation) {
   if (code == wanted) return;
-  throw InternalError(
-      detail::concat("[results.store.", operation, "] ", sqlite3_errmsg(database)));
+  throw InternalError(detail::concat("[results.store.", operation, "] ", sqlite3_errmsg(database)));
 }
 
 void execute(sqlite3* database, const std::string& sql) {
@@ -71,7 +70,8 @@ class Insert {
     std::string sql = "INSERT INTO " + table + " VALUES (?";
     for (int i = 1; i < columns; ++i) sql += ",?";
     sqlite3_stmt* statement = nullptr;
-    check_sqlite(database, sqlite3_prepare_v2(database, (sql + ")").c_str(), -1, &statement, nullptr),
+    check_sqlite(database,
+                 sqlite3_prepare_v2(database, (sql + ")").c_str(), -1, &statement, nullptr),
                  SQLITE_OK, "prepare");
     statement_.reset(statement);
   }

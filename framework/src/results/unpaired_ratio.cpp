@@ -54,8 +54,9 @@ void add_welch_interval(const std::vector<double>& a, const std::vector<double>&
   const double both = error_a + error_b;
   double half = 0;
   if (both > 0) {
-    const double degrees = both * both / (error_a * error_a / static_cast<double>(a.size() - 1) +
-                                          error_b * error_b / static_cast<double>(b.size() - 1));
+    const double degrees = both * both /
+                           (error_a * error_a / static_cast<double>(a.size() - 1) +
+                            error_b * error_b / static_cast<double>(b.size() - 1));
     half = student_t_quantile((1 + kConfidence) / 2, degrees) * std::sqrt(both);
   }
   const double difference = std::log(result.ratio);

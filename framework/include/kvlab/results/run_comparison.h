@@ -33,9 +33,9 @@ struct ComparedRatio {
 
 /// Compares two separate runs, whose blocks are not paired: geometric mean of `b` over that of `a`.
 /// From 10 blocks on in both, the interval is a percentile bootstrap (blocks of each run resampled
-/// on their own, `draws` times from `seed`); below, Welch's t-interval of the difference of the mean
-/// logarithms. One block on either side gives none. Throws UserError where a list is empty or holds
-/// anything but positive finite numbers.
+/// on their own, `draws` times from `seed`); below, Welch's t-interval of the difference of the
+/// mean logarithms. One block on either side gives none. Throws UserError where a list is empty or
+/// holds anything but positive finite numbers.
 ComparedRatio unpaired_ratio(const std::vector<double>& a, const std::vector<double>& b,
                              uint64_t seed, int draws = 10'000);
 
@@ -48,9 +48,11 @@ struct CompareOptions {
 };
 
 enum class ChangeVerdict {
-  equal,                ///< the same number
-  better, worse,        ///< the interval excludes 1, or nothing here comes from a clock
-  larger, smaller,      ///< as above, where neither way is better
+  equal,  ///< the same number
+  better,
+  worse,  ///< the interval excludes 1, or nothing here comes from a clock
+  larger,
+  smaller,              ///< as above, where neither way is better
   not_distinguishable,  ///< the interval covers 1
   no_interval,          ///< times without samples: nothing says what is noise
   not_comparable,       ///< no ratio: a value is missing, or A is zero or negative
@@ -75,12 +77,12 @@ struct RunDifference {
 };
 
 struct RunComparison {
-  std::vector<ComparedMetric> metrics = {};            ///< in the order of A
+  std::vector<ComparedMetric> metrics = {};                 ///< in the order of A
   std::vector<std::string> only_in_a = {}, only_in_b = {};  ///< "arm, metric, group"
-  std::vector<RunDifference> config = {};              ///< by key
-  std::vector<RunDifference> environment = {};         ///< without what changes by the minute
-  std::vector<ReportCheck> broken_checks = {};         ///< failed in B, passed in A
-  std::vector<ReportFailure> new_failures = {};        ///< of B, not in A
+  std::vector<RunDifference> config = {};                   ///< by key
+  std::vector<RunDifference> environment = {};              ///< without what changes by the minute
+  std::vector<ReportCheck> broken_checks = {};              ///< failed in B, passed in A
+  std::vector<ReportFailure> new_failures = {};             ///< of B, not in A
   bool has_rule = false;
 
   /// A check broke; or with a rule, it is met, or something of A is missing in B.

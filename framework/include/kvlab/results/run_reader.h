@@ -73,11 +73,12 @@ bool is_sweep_folder(const std::string& folder);
 /// no run at all.
 StoredRuns read_runs(const std::string& folder);
 
-/// Reads several such folders into one. Names stay unique: they start with the folder's own name, or
-/// with its path where two have the same.
+/// Reads several such folders into one. Names stay unique: they start with the folder's own name,
+/// or with its path where two have the same.
 StoredRuns read_all_runs(const std::vector<std::string>& folders);
 
-/// The keys that overrides set, and what to: "+a.b=1" is {"a.b", "1"}, "~a.b" is {"a.b", "removed"}.
+/// The keys that overrides set, and what to: "+a.b=1" is {"a.b", "1"}, "~a.b" is {"a.b",
+/// "removed"}.
 std::vector<std::pair<std::string, std::string>> override_values(
     const std::vector<std::string>& overrides);
 
