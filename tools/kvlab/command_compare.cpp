@@ -124,7 +124,9 @@ void print_notes(const RunComparison& comparison) {
                  "else the machine did during one of them comes on top.\n";
   }
   if (without) {
-    std::cout << "No interval: a time without samples that give it; the change may be noise.\n";
+    std::cout
+        << "No interval: a time with one block, or without samples that give it; the change may be "
+           "noise.\n";
   }
   if (undefined) {
     std::cout << "Not comparable: a value is missing, or A is zero or negative.\n";
