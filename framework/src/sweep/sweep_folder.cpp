@@ -302,6 +302,13 @@ void SweepFolder::write_status(RunStatus status, int exit_code, const std::strin
   write_sweep_file();
 }
 
+void SweepFolder::write_progress(CaseStatus done) {
+  const std::lock_guard lock(mutex_);
+  --counts_.missing;
+  ++(done == CaseStatus::ok ? counts_.ok : counts_.failed);
+  write_sweep_file();
+}
+
 void SweepFolder::write_heartbeat() {
   const std::lock_guard lock(mutex_);
   write_sweep_file();

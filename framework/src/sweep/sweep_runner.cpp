@@ -173,7 +173,7 @@ int run_sweep(SweepFolder& sweep, const RegistryFactory& registry, const SweepRu
       if (interrupted() || run_and_tell(sweep, planned, registry, options, log) == kInterrupted) {
         return stop_interrupted(sweep, log);
       }
-      sweep.write_status(RunStatus::running, 0);
+      sweep.write_progress(sweep.state(planned).status);
     }
     return write_end(sweep, options, out, log);
   } catch (const std::exception& error) {

@@ -82,6 +82,9 @@ class SweepFolder {
 
   /// Writes sweep.json. Requires: the lock of the whole.
   void write_status(RunStatus status, int exit_code, const std::string& message = "");
+  /// The same after a missing case has become `done`, without looking at all the others again.
+  /// Requires: `write_status` before, under the same lock.
+  void write_progress(CaseStatus done);
   /// Writes the time at which this process last lived into sweep.json; any thread may call it.
   void write_heartbeat();
 
