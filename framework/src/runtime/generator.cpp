@@ -65,10 +65,35 @@ class Generation {
   }
 
   GenerateResult run() {
+    return run([this] { feed_in_chunks(session_, texts_, sample(), last_only); });
+  }
+
+  // Requires: the same text in every row.
+  GenerateResult run_forked() {
+    return run([this] {
+      const std::vector<std::vector<int32_t>> prompt = {texts_.front()};
+      feed_in_chunks(session_, prompt, sample_for_all(), last_only);
+      const auto start = Clock::now();
+      const int64_t moved = session_.work().bytes_moved;
+      for (size_t row = 1; row < texts_.size(); ++row) {
+        session_.cache().fork(0, static_cast<int>(row));
+      }
+      result_.fork_ns = nanoseconds(Clock::now() - start);
+      result_.fork_bytes_moved = session_.work().bytes_moved - moved;
+    });
+  }
+
+ private:
+  static WantedLogits last_only(bool last) {
+    return last ? WantedLogits::last : WantedLogits::none;
+  }
+
+  // `prefill` leaves every row with the prompt in its cache and a token sampled.
+  template <typename Prefill>
+  GenerateResult run(const Prefill& prefill) {
     const auto start = Clock::now();
     if (options_.new_tokens > 0) {
-      feed_in_chunks(session_, texts_, sample(),
-                     [](bool last) { return last ? WantedLogits::last : WantedLogits::none; });
+      prefill();
       take_tokens();
     }
     result_.ttft_ns = nanoseconds(Clock::now() - start);
@@ -80,7 +105,6 @@ class Generation {
     return std::move(result_);
   }
 
- private:
   void check() const {
     KVLAB_CHECK(!texts_.empty(), "[runtime.generate] there is no prompt");
     KVLAB_CHECK_LE(static_cast<int64_t>(texts_.size()), session_.shape().rows,
@@ -104,9 +128,22 @@ class Generation {
   }
 
   LogitsSink sample() {
-    return [this](int row, int64_t, std::span<const float> logits) {
-      sampled_.emplace_back(row, sampler_.next(row, logits));
+    return [this](int row, int64_t position, std::span<const float> logits) {
+      sample_row(row, position, logits);
     };
+  }
+
+  LogitsSink sample_for_all() {
+    return [this](int, int64_t position, std::span<const float> logits) {
+      for (size_t row = 0; row < texts_.size(); ++row) {
+        sample_row(static_cast<int>(row), position, logits);
+      }
+    };
+  }
+
+  void sample_row(int row, int64_t position, std::span<const float> logits) {
+    if (options_.on_logits) options_.on_logits(row, position, logits);
+    sampled_.emplace_back(row, sampler_.next(row, logits));
   }
 
   // Appends what the last steps sampled, once those steps are committed.
@@ -190,6 +227,15 @@ int64_t GenerateResult::decode_ns() const {
 GenerateResult generate(Session& session, const std::vector<std::vector<int32_t>>& prompts,
                         const GenerateOptions& options) {
   return Generation(session, prompts, options).run();
+}
+
+GenerateResult generate_forked(Session& session, const std::vector<int32_t>& prompt, int64_t rows,
+                               const GenerateOptions& options) {
+  KVLAB_CHECK_GE(rows, 1, "[runtime.generate] rows of one prompt");
+  KVLAB_CHECK(session.cache().traits().forks, "[runtime.generate] cache '", session.cache().name(),
+              "' does not fork. Feed the prompt to every row, or take another cache");
+  const std::vector<std::vector<int32_t>> prompts(static_cast<size_t>(rows), prompt);
+  return Generation(session, prompts, options).run_forked();
 }
 
 void teacher_force(Session& session, const std::vector<std::vector<int32_t>>& texts,

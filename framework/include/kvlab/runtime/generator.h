@@ -18,6 +18,9 @@ struct GenerateOptions {
   OverflowPolicy overflow = OverflowPolicy::error;
   /// Called after each step with every token that came out, in row order.
   std::function<void(int row, int32_t token)> on_token;
+  /// Called with the logits that each token is chosen from, before it is. For comparisons: what it
+  /// takes counts as time of the run.
+  LogitsSink on_logits;
 };
 
 enum class StopReason { length, stop_token, context };
@@ -32,6 +35,8 @@ struct GenerateResult {
   WorkCounters work;
   int64_t payload = 0;             ///< live K and V at the end, in bytes
   MemoryUsage cache, scratch;      ///< live and peak, of the cache and of attention
+  int64_t fork_ns = 0;             ///< of `generate_forked`: forking alone, part of ttft_ns
+  int64_t fork_bytes_moved = 0;    ///< K and V copied by the forks; later copies on write are not in it
 
   int64_t generated() const;
   int64_t decode_ns() const;
@@ -42,6 +47,13 @@ struct GenerateResult {
 /// `stop` the row ends there. Throws UserError, CapacityError or InterruptedError.
 GenerateResult generate(Session& session, const std::vector<std::vector<int32_t>>& prompts,
                         const GenerateOptions& options);
+
+/// Feeds `prompt` once, forks row 0 into rows 1 to `rows` - 1, and continues each by itself. Every row
+/// samples its first token from the same logits with its own random stream, so that texts are those of
+/// `generate` with the prompt in every row. Throws as `generate`, and UserError where the cache does
+/// not fork.
+GenerateResult generate_forked(Session& session, const std::vector<int32_t>& prompt, int64_t rows,
+                               const GenerateOptions& options);
 
 /// Feeds given texts (one per row) in chunks of the session's chunk size and hands the logits after
 /// every token to `sink`: teacher forcing. The session must be fresh or reset.
