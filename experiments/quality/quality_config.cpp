@@ -41,10 +41,10 @@ std::vector<PositionBucket> make_buckets(int64_t first, int64_t predictions) {
 
 std::string text_origin(const ConfigReader& workload) {
   const ConfigNode* text = workload.node().find("text");
-  for (const char* key : {"file", "random"}) {
+  for (const char* key : {"file", "jsonl", "random"}) {
     const ConfigNode* given = text->find(key);
     if (given == nullptr) continue;
-    return std::string(key) == "file" ? given->text() : "random tokens, seed " + given->text();
+    return (std::string(key) == "random" ? "random tokens, seed " : "") + given->text();
   }
   return "given in the config";
 }

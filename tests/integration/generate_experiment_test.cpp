@@ -102,7 +102,7 @@ TEST(GenerateExperiment, RefusesWhatCanBeSeenWithoutWeights) {
                 .find("a token must lie inside the vocabulary of 64 tokens, got 64"),
             std::string::npos);
   EXPECT_NE(message("{prompt: {ids: [5], random: 3}, new_tokens: 4}", kArms)
-                .find("a prompt is one of text, file, ids and random, got 2 of them"),
+                .find("a prompt is one of text, file, jsonl, ids and random, got 2 of them"),
             std::string::npos);
   EXPECT_NE(
       message("{prompt: {ids: [5]}, new_tokens: 300}", kArms).find("the model's context is 256"),

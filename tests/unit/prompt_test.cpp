@@ -2,8 +2,11 @@
 #include "kvlab/runtime/prompt.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdint>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <string>
 #include <vector>
@@ -75,7 +78,90 @@ TEST(Prompt, IsExactlyOneKind) {
   expect_contains(message_of([] { prompt("tokens: 3\n"); }), "got 0 of them");
   const std::string message = message_of([] { prompt("ids: [1]\nrandom: 4\n"); });
   expect_contains(message, "f.yaml:1:");
-  expect_contains(message, "one of text, file, ids and random, got 2 of them");
+  expect_contains(message, "one of text, file, jsonl, ids and random, got 2 of them");
+}
+
+// A file with these lines, gone with the object.
+class LinesFile {
+ public:
+  explicit LinesFile(const std::string& lines)
+      : path_((std::filesystem::temp_directory_path() /
+               ("kvlab-prompts-" + std::to_string(getpid()) + "-" + std::to_string(++made_)))
+                  .string()) {
+    std::ofstream(path_, std::ios::binary) << lines;
+  }
+  ~LinesFile() { std::filesystem::remove(path_); }
+  LinesFile(const LinesFile&) = delete;
+  LinesFile& operator=(const LinesFile&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  static inline int made_ = 0;
+  std::string path_;
+};
+
+TEST(Prompt, TakesALineOfAJsonLinesFile) {
+  const LinesFile file("{\"text\": \"! !\"}\n{\"ids\": [7, 7, 4], \"who\": 3}\n");
+  const auto line = [&](const std::string& rest) {
+    return prompt("jsonl: " + file.path() + "\n" + rest);
+  };
+  EXPECT_EQ(line("line: 1\n").tokens(kAscii), (Ids{1, 0, 1}));
+  EXPECT_EQ(line("line: 2\n").tokens(kNoTokenizer), (Ids{7, 7, 4}));
+  EXPECT_EQ(line("line: 2\ntokens: 2\n").tokens(kNoTokenizer), (Ids{7, 7}));
+  expect_contains(message_of([&] { (void)line("line: 1\n").tokens(kNoTokenizer); }),
+                  file.path() + ":1: model 'bare' has no tokenizer");
+  expect_contains(message_of([&] { line("line: 3\n"); }), "the file has 2 lines, wanted line 3");
+  expect_contains(message_of([&] { line(""); }), "has 2 lines; name one");
+  const LinesFile other("{\"say\": \"!\"}\n");
+  EXPECT_EQ(prompt("jsonl: " + other.path() + "\nfield: say\n").tokens(kAscii), (Ids{1}));
+}
+
+TEST(Prompt, ListsEveryLineOfAJsonLinesFile) {
+  const LinesFile file("{\"ids\": [1]}\n{\"ids\": [2, 3]}\n");
+  ConfigReader one = reader_of("prompt: {jsonl: " + file.path() + "}\n");
+  const auto prompts = read_prompts(one);
+  ASSERT_EQ(prompts.size(), 2u);
+  EXPECT_EQ(prompts[0].tokens(kNoTokenizer), (Ids{1}));
+  EXPECT_EQ(prompts[1].tokens(kNoTokenizer), (Ids{2, 3}));
+  ConfigReader list =
+      reader_of("prompt: [{ids: [9]}, {jsonl: " + file.path() + "}, {jsonl: " + file.path() +
+                ", line: 2}]\n");
+  EXPECT_EQ(read_prompts(list).size(), 4u);
+}
+
+TEST(Prompt, NamesTheLineOfAJsonLinesFileThatIsWrong) {
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"{\"ids\": [1]}\n\n", ":2: the line is empty"},
+      {"{\"ids\": [1]}\n{\"ids\": [1}\n", ":2: the line is no JSON object"},
+      {"[1]\n", ":1: the line is no JSON object"},
+      {"{\"ids\": []}\n", ":1: 'ids' is an empty list"},
+      {"{\"ids\": [1.5]}\n", ":1: 'ids' wants token ids, which are whole numbers, got 1.5"},
+      {"{\"ids\": \"a\"}\n", ":1: 'ids' is a list of token ids, got string"},
+      {"{\"text\": 4}\n", ":1: 'text' is a text, got number"},
+      {"{\"text\": \"\"}\n", ":1: 'text' is empty"},
+      {"{\"text\": \"a\", \"ids\": [1]}\n", ":1: wanted one of 'text' and 'ids', got both"},
+      {"", "the file is empty"}};
+  for (const auto& [lines, expected] : cases) {
+    const LinesFile file(lines);
+    expect_contains(message_of([&] { prompt("jsonl: " + file.path() + "\nline: 1\n"); }),
+                    file.path());
+    expect_contains(message_of([&] { prompt("jsonl: " + file.path() + "\nline: 1\n"); }), expected);
+  }
+  const LinesFile outside("{\"ids\": [5]}\n{\"ids\": [64]}\n");
+  const PromptSpec spec = prompt("jsonl: " + outside.path() + "\nline: 2\n");
+  expect_contains(message_of([&] { (void)spec.tokens(kNoTokenizer); }),
+                  ":2: a token must lie inside the vocabulary of 64 tokens, got 64");
+}
+
+TEST(Prompt, ReadsTheTurnsOfAConversation) {
+  const LinesFile file("{\"turns\": [\"!\", [5, 6]]}\n");
+  const ConversationSpec spec(reader_of("jsonl: " + file.path() + "\nline: 1\n"));
+  EXPECT_EQ(spec.turns(kAscii), (std::vector<Ids>{{1}, {5, 6}}));
+  expect_contains(message_of([&] { (void)spec.turns(kNoTokenizer); }), ":1: turns.0: model 'bare'");
+  const LinesFile bad("{\"turns\": []}\n");
+  expect_contains(
+      message_of([&] { ConversationSpec(reader_of("jsonl: " + bad.path() + "\nline: 1\n")); }),
+      ":1: wanted 'turns'");
 }
 
 TEST(Prompt, RefusesKeysThatNobodyReads) {

@@ -212,7 +212,7 @@ std::string ConfigNode::description() const {
 }
 
 bool is_data_path_key(std::string_view key) {
-  static constexpr std::array<std::string_view, 3> kKeys = {"path", "tokenizer", "file"};
+  static constexpr std::array<std::string_view, 4> kKeys = {"path", "tokenizer", "file", "jsonl"};
   return std::find(kKeys.begin(), kKeys.end(), key) != kKeys.end();
 }
 

@@ -17,12 +17,11 @@ int64_t nanoseconds(Clock::duration span) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(span).count();
 }
 
-// Feeds every row's text in chunks; rows of unequal length end in different steps. `wanted` says
-// which logits a slice needs, given whether it is the row's last chunk.
+// Feeds every row's text in chunks, from `fed` tokens on; rows of unequal length end in different
+// steps. `wanted` says which logits a slice needs, given whether it is the row's last chunk.
 template <typename Wanted>
 void feed_in_chunks(Session& session, const std::vector<std::vector<int32_t>>& texts,
-                    const LogitsSink& sink, Wanted wanted) {
-  std::vector<int64_t> fed(texts.size(), 0);
+                    std::vector<int64_t> fed, const LogitsSink& sink, Wanted wanted) {
   std::vector<RowFeed> feeds;
   while (true) {
     feeds.clear();
@@ -45,10 +44,13 @@ void feed_in_chunks(Session& session, const std::vector<std::vector<int32_t>>& t
 
 class Generation {
  public:
+  // `from` says whether rows may hold the beginnings of their texts already.
+  enum class From { empty, cached };
   Generation(Session& session, const std::vector<std::vector<int32_t>>& prompts,
-             const GenerateOptions& options)
+             const GenerateOptions& options, From from)
       : session_(session),
         options_(options),
+        from_(from),
         texts_(prompts),
         sampler_(options.sampler, static_cast<int64_t>(prompts.size())),
         running_(prompts.size(), true) {
@@ -65,14 +67,14 @@ class Generation {
   }
 
   GenerateResult run() {
-    return run([this] { feed_in_chunks(session_, texts_, sample(), last_only); });
+    return run([this] { feed_in_chunks(session_, texts_, cached(), sample(), last_only); });
   }
 
   // Requires: the same text in every row.
   GenerateResult run_forked() {
     return run([this] {
       const std::vector<std::vector<int32_t>> prompt = {texts_.front()};
-      feed_in_chunks(session_, prompt, sample_for_all(), last_only);
+      feed_in_chunks(session_, prompt, {0}, sample_for_all(), last_only);
       const auto start = Clock::now();
       const int64_t moved = session_.work().bytes_moved;
       for (size_t row = 1; row < texts_.size(); ++row) {
@@ -115,8 +117,13 @@ class Generation {
       const auto prompt = static_cast<int64_t>(texts_[row].size());
       KVLAB_CHECK(prompt > 0, "[runtime.generate] the prompt of row ", row,
                   " has no tokens; give at least one");
-      KVLAB_CHECK_EQ(session_.cache().length(static_cast<int>(row)), 0,
-                     "[runtime.generate] cached length of row ", row, " (reset the session first)");
+      const int64_t held = session_.cache().length(static_cast<int>(row));
+      if (from_ == From::empty) {
+        KVLAB_CHECK_EQ(held, 0, "[runtime.generate] cached length of row ", row,
+                       " (reset the session first)");
+      }
+      KVLAB_CHECK(held < prompt, "[runtime.generate] row ", row, " holds ", held,
+                  " tokens and its text has ", prompt, ". Give a text with at least one new token");
       KVLAB_CHECK_LE(prompt, room, "[runtime.generate] prompt of row ", row, " in tokens");
       // The last new token is never fed.
       const int64_t needed = prompt + options_.new_tokens - 1;
@@ -125,6 +132,14 @@ class Generation {
                   options_.new_tokens, " new tokens need a length of ", needed, ", there is room for ",
                   room, ". Ask for fewer new tokens, or set overflow: stop");
     }
+  }
+
+  std::vector<int64_t> cached() const {
+    std::vector<int64_t> lengths;
+    for (size_t row = 0; row < texts_.size(); ++row) {
+      lengths.push_back(session_.cache().length(static_cast<int>(row)));
+    }
+    return lengths;
   }
 
   LogitsSink sample() {
@@ -196,6 +211,7 @@ class Generation {
 
   Session& session_;
   const GenerateOptions& options_;
+  From from_;
   std::vector<std::vector<int32_t>> texts_;
   Sampler sampler_;
   std::vector<bool> running_;
@@ -226,7 +242,12 @@ int64_t GenerateResult::decode_ns() const {
 
 GenerateResult generate(Session& session, const std::vector<std::vector<int32_t>>& prompts,
                         const GenerateOptions& options) {
-  return Generation(session, prompts, options).run();
+  return Generation(session, prompts, options, Generation::From::empty).run();
+}
+
+GenerateResult generate_more(Session& session, const std::vector<std::vector<int32_t>>& texts,
+                             const GenerateOptions& options) {
+  return Generation(session, texts, options, Generation::From::cached).run();
 }
 
 GenerateResult generate_forked(Session& session, const std::vector<int32_t>& prompt, int64_t rows,
@@ -235,7 +256,7 @@ GenerateResult generate_forked(Session& session, const std::vector<int32_t>& pro
   KVLAB_CHECK(session.cache().traits().forks, "[runtime.generate] cache '", session.cache().name(),
               "' does not fork. Feed the prompt to every row, or take another cache");
   const std::vector<std::vector<int32_t>> prompts(static_cast<size_t>(rows), prompt);
-  return Generation(session, prompts, options).run_forked();
+  return Generation(session, prompts, options, Generation::From::empty).run_forked();
 }
 
 void teacher_force(Session& session, const std::vector<std::vector<int32_t>>& texts,
@@ -245,7 +266,8 @@ void teacher_force(Session& session, const std::vector<std::vector<int32_t>>& te
     KVLAB_CHECK_LE(static_cast<int64_t>(text.size()), session.shape().max_length,
                    "[runtime.teacher_force] text in tokens (room of the session)");
   }
-  feed_in_chunks(session, texts, sink, [](bool) { return WantedLogits::all; });
+  feed_in_chunks(session, texts, std::vector<int64_t>(texts.size(), 0), sink,
+                 [](bool) { return WantedLogits::all; });
 }
 
 std::vector<double> score(Session& session, const std::vector<int32_t>& tokens) {

@@ -23,17 +23,55 @@ std::vector<int32_t> random_tokens(uint64_t seed, int64_t count, int64_t vocabul
   return tokens;
 }
 
+// The line that `line` names, counted from 1.
+JsonlLine chosen_line(ConfigReader& reader, const std::vector<JsonlLine>& lines) {
+  const int64_t number = reader.integer("line", {1, kMostTokens});
+  if (number > static_cast<int64_t>(lines.size())) {
+    reader.fail("line", detail::concat("the file has ", lines.size(), " lines, wanted line ", number));
+  }
+  return lines[static_cast<size_t>(number - 1)];
+}
+
+std::vector<int32_t> piece_tokens(const TextPiece& piece, const std::string& where,
+                                  const TokenSource& source) {
+  if (piece.ids.empty() && source.tokenizer == nullptr) {
+    throw UserError(detail::concat(where, ": model '", source.model,
+                                   "' has no tokenizer; name one in its YAML, or give ids"));
+  }
+  std::vector<int64_t> ids = piece.ids;
+  if (ids.empty()) {
+    for (const int32_t token : source.tokenizer->encode(piece.text)) ids.push_back(token);
+  }
+  std::vector<int32_t> tokens;
+  for (const int64_t id : ids) {
+    if (id < 0 || id >= source.vocabulary) {
+      throw UserError(detail::concat(where, ": a token must lie inside the vocabulary of ",
+                                     source.vocabulary, " tokens, got ", id));
+    }
+    tokens.push_back(static_cast<int32_t>(id));
+  }
+  return tokens;
+}
+
 }  // namespace
 
-PromptSpec::PromptSpec(ConfigReader reader) : reader_(std::move(reader)) {
+PromptSpec::PromptSpec(ConfigReader reader) : PromptSpec(std::move(reader), EveryLine{}) {
+  if (lines_.size() == 1) return;
+  if (kind_ == "jsonl") {
+    reader_.fail("line", detail::concat("one prompt is wanted here and the file has ", lines_.size(),
+                                        " lines; name one, from 1 on"));
+  }
+}
+
+PromptSpec::PromptSpec(ConfigReader reader, EveryLine) : reader_(std::move(reader)) {
   int kinds = 0;
-  for (const char* kind : {"text", "file", "ids", "random"}) {
+  for (const char* kind : {"text", "file", "jsonl", "ids", "random"}) {
     if (!reader_.has(kind)) continue;
     kind_ = kind;
     ++kinds;
   }
   if (kinds != 1) {
-    fail_at(reader_.node(), detail::concat("a prompt is one of text, file, ids and random, got ",
+    fail_at(reader_.node(), detail::concat("a prompt is one of text, file, jsonl, ids and random, got ",
                                            kinds, " of them"));
   }
   count_ = reader_.integer_or("tokens", 0, {1, kMostTokens});
@@ -46,6 +84,9 @@ PromptSpec::PromptSpec(ConfigReader reader) : reader_(std::move(reader)) {
     content << file.rdbuf();
     if (!file || content.str().empty()) reader_.fail("file", "'" + path + "' is empty or unreadable");
     text_ = content.str();
+  } else if (kind_ == "jsonl") {
+    lines_ = read_jsonl_prompts(reader_.data_path("jsonl"), reader_.text_or("field", "text"));
+    if (reader_.has("line")) lines_ = {chosen_line(reader_, lines_)};
   } else if (kind_ == "random") {
     constexpr IntegerRange kSeeds{0, std::numeric_limits<int64_t>::max()};
     random_seed_ = static_cast<uint64_t>(reader_.integer("random", kSeeds));
@@ -55,7 +96,21 @@ PromptSpec::PromptSpec(ConfigReader reader) : reader_(std::move(reader)) {
   reader_.finish();
 }
 
+std::vector<PromptSpec> PromptSpec::all_of(const ConfigReader& reader) {
+  const PromptSpec whole(reader, EveryLine{});
+  if (whole.kind_ != "jsonl") return {whole};
+  std::vector<PromptSpec> prompts;
+  for (const JsonlLine& line : whole.lines_) {
+    prompts.push_back(whole);
+    prompts.back().lines_ = {line};
+  }
+  return prompts;
+}
+
 std::vector<int32_t> PromptSpec::all_tokens(const TokenSource& source) const {
+  if (kind_ == "jsonl") {
+    return piece_tokens(lines_.front().pieces.front(), lines_.front().where, source);
+  }
   if (kind_ == "ids") return read_token_ids(*reader_.node().find("ids"), source.vocabulary);
   if (source.tokenizer == nullptr) {
     reader_.fail(kind_, detail::concat("model '", source.model,
@@ -101,13 +156,26 @@ std::vector<int32_t> PromptSpec::tokens(const TokenSource& source, int64_t lengt
 
 std::vector<PromptSpec> read_prompts(ConfigReader& reader, const std::string& key) {
   const ConfigNode* node = reader.node().find(key);
+  if (node == nullptr || !node->is_list()) return PromptSpec::all_of(reader.child(key));
   std::vector<PromptSpec> prompts;
-  if (node == nullptr || !node->is_list()) {
-    prompts.emplace_back(reader.child(key));
-    return prompts;
+  for (const ConfigReader& row : reader.children(key)) {
+    for (PromptSpec& prompt : PromptSpec::all_of(row)) prompts.push_back(std::move(prompt));
   }
-  for (const ConfigReader& row : reader.children(key)) prompts.emplace_back(row);
   return prompts;
+}
+
+ConversationSpec::ConversationSpec(ConfigReader reader) {
+  line_ = chosen_line(reader, read_jsonl_turns(reader.data_path("jsonl")));
+  reader.finish();
+}
+
+std::vector<std::vector<int32_t>> ConversationSpec::turns(const TokenSource& source) const {
+  std::vector<std::vector<int32_t>> turns;
+  for (size_t i = 0; i < line_.pieces.size(); ++i) {
+    turns.push_back(
+        piece_tokens(line_.pieces[i], detail::concat(line_.where, ": turns.", i), source));
+  }
+  return turns;
 }
 
 std::vector<int32_t> read_token_ids(const ConfigNode& list, int64_t vocabulary) {

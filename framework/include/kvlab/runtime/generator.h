@@ -48,6 +48,12 @@ struct GenerateResult {
 GenerateResult generate(Session& session, const std::vector<std::vector<int32_t>>& prompts,
                         const GenerateOptions& options);
 
+/// As `generate`, but rows may hold beginnings of their texts already, as after an earlier answer: only
+/// what is new is fed. Requires: the cached tokens are those that each text starts with, and each text
+/// has at least one more. Work counts what the session did since its last reset.
+GenerateResult generate_more(Session& session, const std::vector<std::vector<int32_t>>& texts,
+                             const GenerateOptions& options);
+
 /// Feeds `prompt` once, forks row 0 into rows 1 to `rows` - 1, and continues each by itself. Every row
 /// samples its first token from the same logits with its own random stream, so that texts are those of
 /// `generate` with the prompt in every row. Throws as `generate`, and UserError where the cache does
