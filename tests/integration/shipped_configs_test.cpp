@@ -25,10 +25,11 @@ std::vector<std::string> yaml_files(const char* folder) {
   return files;
 }
 
-// Vocabularies and the small model come from tools/setup.
+// Vocabularies, the small model and the text come from tools/setup.
 bool has_downloads() {
-  return fs::exists(fs::path(KVLAB_SOURCE_DIR) / ".deps/vocab/gpt2") &&
-         fs::exists(fs::path(KVLAB_SOURCE_DIR) / ".deps/models/smollm2-135m");
+  const fs::path deps = fs::path(KVLAB_SOURCE_DIR) / ".deps";
+  return fs::exists(deps / "vocab/gpt2") && fs::exists(deps / "models/smollm2-135m") &&
+         fs::exists(deps / "texts/kjv.txt");
 }
 
 TEST(ShippedConfigs, EveryExperimentValidates) {
