@@ -1,0 +1,131 @@
+// A file appears under its name only as a whole, whatever call fails or ends the process, and its
+// name is flushed as well as its bytes.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <csignal>
+
+#include "tests/survival/ledger.h"
+#include "tests/survival/tiny_sweeps.h"
+
+namespace kvlab::survival {
+namespace {
+
+using testing::AnyOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+
+class DurableFile : public testing::Test {
+ protected:
+  ProgramResult write(const Fault& fault, const std::vector<std::string>& texts) {
+    std::vector<std::string> words = {KVLAB_FILE_WRITER, path_};
+    words.insert(words.end(), texts.begin(), texts.end());
+    std::filesystem::remove(log_);
+    return run_program(under_fault(fault, folder_.path() + "/watched", log_, words));
+  }
+
+  std::vector<std::string> calls() const {
+    std::vector<std::string> names;
+    for (const Operation& operation : read_operations(log_)) {
+      names.push_back((operation.refused ? "!" : "") + operation.call);
+    }
+    return names;
+  }
+
+  void expect_no_other_file() const {
+    std::vector<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(folder_.path() + "/watched")) {
+      names.push_back(entry.path().filename().string());
+    }
+    EXPECT_THAT(names, AnyOf(IsEmpty(), ElementsAre("file")));
+  }
+
+  TestFolder folder_;
+  const std::string path_ = (std::filesystem::create_directory(folder_.path() + "/watched"),
+                             folder_.path() + "/watched/file");
+  const std::string log_ = folder_.path() + "/operations";
+};
+
+TEST_F(DurableFile, FlushesTheBytesBeforeTheNameAndTheNameAfterwards) {
+  EXPECT_EQ(write({}, {"text"}).exit_code, 0);
+  EXPECT_THAT(calls(), ElementsAre("open", "write", "fsync", "rename", "fsync"));
+  const auto operations = read_operations(log_);
+  ASSERT_EQ(operations.size(), 5u);
+  EXPECT_EQ(operations[2].path, operations[3].path) << "the new file is flushed";
+  EXPECT_EQ(operations[3].new_path, path_);
+  EXPECT_EQ(operations[4].path, folder_.path() + "/watched") << "then the folder with its name";
+  EXPECT_THAT(unflushed_names(operations), IsEmpty());
+}
+
+TEST_F(DurableFile, KeepsTheOldTextWhereAnyCallFails) {
+  for (const std::string error : {"ENOSPC", "EIO"}) {
+    for (int64_t at = 1; at <= 5; ++at) {
+      ASSERT_EQ(write({}, {"old text"}).exit_code, 0);
+      const ProgramResult result = write({at, error}, {"a new text"});
+      const std::string where = error + " at operation " + std::to_string(at);
+      EXPECT_EQ(result.exit_code, 1) << where;
+      EXPECT_EQ(result.out, "") << where;
+      EXPECT_THAT(result.err, HasSubstr(error == "EIO" ? "Input/output error" : "No space left"));
+      EXPECT_THAT(result.err, HasSubstr(folder_.path())) << "a message names the path";
+      // Only the flush of the folder comes after the new name.
+      EXPECT_EQ(read_whole(path_), at < 5 ? "old text" : "a new text") << where;
+      expect_no_other_file();
+    }
+  }
+}
+
+TEST_F(DurableFile, HoldsTheOldOrTheNewTextWhereverTheProcessIsKilled) {
+  for (const std::string action : {"kill", "torn"}) {
+    for (int64_t at = 1; at <= 5; ++at) {
+      ASSERT_EQ(write({}, {"old text"}).exit_code, 0);
+      EXPECT_EQ(write({at, action}, {"a new text"}).exit_code, 128 + SIGKILL);
+      EXPECT_EQ(read_whole(path_), at < 5 ? "old text" : "a new text") << action << " at " << at;
+      // What the killed process left does not stop the next one.
+      EXPECT_EQ(write({}, {"after it"}).exit_code, 0);
+      EXPECT_EQ(read_whole(path_), "after it");
+      expect_no_other_file();
+    }
+  }
+}
+
+TEST_F(DurableFile, IsNotThereWhereItsFirstWriteIsTorn) {
+  EXPECT_EQ(write({2, "torn"}, {"a new text"}).exit_code, 128 + SIGKILL);
+  EXPECT_FALSE(std::filesystem::exists(path_));
+  EXPECT_EQ(read_whole(path_ + ".partial"), "a new") << "the library tears writes";
+}
+
+TEST_F(DurableFile, WritesAgainAfterOneFailureAndNeverWhileTheDiskIsFull) {
+  EXPECT_EQ(write({1, "ENOSPC", true}, {"first"}).exit_code, 1);
+  EXPECT_FALSE(std::filesystem::exists(path_));
+  EXPECT_EQ(write({6, "ENOSPC", true}, {"first", "second"}).out, "wrote 1\n");
+  EXPECT_EQ(read_whole(path_), "first");
+}
+
+TEST_F(DurableFile, LibraryCountsOnlyTheNamedCallsBelowTheFolder) {
+  EXPECT_EQ(write({1, "EIO", false, "rename"}, {"text"}).exit_code, 1);
+  EXPECT_THAT(calls(), ElementsAre("!rename"));
+  EXPECT_FALSE(std::filesystem::exists(path_));
+  std::filesystem::remove(log_);
+  const auto elsewhere = under_fault({1, "EIO"}, folder_.path() + "/watch", log_,
+                                     {KVLAB_FILE_WRITER, path_, "text"});
+  EXPECT_EQ(run_program(elsewhere).exit_code, 0) << "watched/ is not below watch/";
+  EXPECT_THAT(calls(), IsEmpty());
+}
+
+TEST(UnflushedNames, FindsBytesAndNamesThatAPowerCutCouldLose) {
+  const Operation open{"open", "/f/a.partial", ""}, write{"write", "/f/a.partial", ""};
+  const Operation flush{"fsync", "/f/a.partial", ""}, flush_folder{"fsync", "/f", ""};
+  const Operation rename{"rename", "/f/a.partial", "/f/a"};
+  EXPECT_THAT(unflushed_names({open, write, flush, rename, flush_folder}), IsEmpty());
+  EXPECT_THAT(unflushed_names({open, write, rename, flush_folder}),
+              ElementsAre(HasSubstr("/f/a.partial was not flushed")));
+  EXPECT_THAT(unflushed_names({open, write, flush, rename}),
+              ElementsAre(HasSubstr("the name /f/a was not flushed")));
+  const Operation inner{"write", "/f/d.partial/x", ""}, folder{"rename", "/f/d.partial", "/f/d"};
+  EXPECT_THAT(unflushed_names({inner, folder, flush_folder}), Not(IsEmpty()));
+}
+
+}  // namespace
+}  // namespace kvlab::survival
