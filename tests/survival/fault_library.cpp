@@ -10,7 +10,8 @@
 //                        gets SIGINT, stop: SIGSTOP, and the operation is done
 //   KVLAB_FAULT_FOREVER  1: that operation and every later one fail
 //   KVLAB_FAULT_LOG      a file to which one line per operation is appended, before it is done:
-//                        "number call path [new path]", with an '!' before a call that is not done
+//                        "number call path [new path]", the number being 0 where it does not count, with
+//                        an '!' before a call that is not done
 //
 // Each process counts for itself. `open` counts where a file is opened for writing or made. A stream
 // of `fopen` writes through this library, so `fileno` knows nothing of it; one of `fopen64`, which is
@@ -111,10 +112,12 @@ bool is_counted(const char* call) {
 // What is to happen at this operation, which is counted and logged.
 Action meet(const char* call, const std::string& path, const std::string& new_path = "") {
   const int before = errno;
-  if ((!is_watched(path) && !is_watched(new_path)) || !is_counted(call)) return Action::nothing;
+  if (!is_watched(path) && !is_watched(new_path)) return Action::nothing;
   const Settings& known = settings();
-  const long number = ++operations;
-  const bool now = known.at > 0 && (number == known.at || (known.forever && number > known.at));
+  const bool counted = is_counted(call);
+  const long number = counted ? ++operations : 0;
+  const bool reached = number == known.at || (known.forever && number > known.at);
+  const bool now = counted && known.at > 0 && reached;
   if (known.log >= 0) {
     const bool is_done = !now || known.action == Action::interrupt || known.action == Action::stop;
     std::string line = std::to_string(number) + (is_done ? " " : " !") + call + " " + path;

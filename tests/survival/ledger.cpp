@@ -120,33 +120,39 @@ std::string untimed_lines(const std::string& table) {
 
 std::vector<std::string> unflushed_names(const std::vector<Operation>& operations) {
   std::vector<std::string> wrong;
-  std::set<std::string> dirty;         // files with bytes, folders with names, since their last flush
-  std::set<std::string> names;         // that exist
-  std::vector<std::string> new_names;  // whose folder has to be flushed
+  std::set<std::string> dirty;      // files with bytes, folders with names, since their last flush
+  std::set<std::string> names;      // that exist
+  std::set<std::string> new_names;  // final ones whose folder has to be flushed
   for (const Operation& operation : operations) {
+    const std::string& path = operation.path;
     if (operation.refused) continue;
-    if (operation.call == "write" || operation.call == "truncate") dirty.insert(operation.path);
+    if (operation.call == "write" || operation.call == "truncate") dirty.insert(path);
     if (operation.call == "open" || operation.call == "mkdir") {
-      if (names.insert(operation.path).second) dirty.insert(parent_of(operation.path));
+      if (names.insert(path).second) dirty.insert(parent_of(path));
     }
     if (operation.call == "fsync") {
-      dirty.erase(operation.path);
-      std::erase_if(new_names, [&](const std::string& name) {
-        return parent_of(name) == operation.path;
-      });
+      dirty.erase(path);
+      std::erase_if(new_names, [&](const std::string& name) { return parent_of(name) == path; });
     }
     if (operation.call != "rename") continue;
-    for (const std::string& path : dirty) {
-      if (path == operation.path || is_inside(path, operation.path)) {
-        wrong.push_back(path + " was not flushed when " + operation.new_path + " got its name");
+    const bool is_final = operation.new_path.find(".partial/") == std::string::npos;
+    std::set<std::string> moved;
+    std::erase_if(dirty, [&](const std::string& file) {
+      if (file != path && !is_inside(file, path)) return false;
+      moved.insert(operation.new_path + file.substr(path.size()));
+      if (is_final) {
+        wrong.push_back(file + " was not flushed when " + operation.new_path + " got its name");
       }
-    }
-    std::erase_if(dirty, [&](const std::string& path) {
-      return path == operation.path || is_inside(path, operation.path);
+      return true;
     });
-    names.erase(operation.path);
+    if (is_final) {
+      new_names.insert(operation.new_path);
+    } else {
+      dirty.merge(moved);
+      dirty.insert(parent_of(operation.new_path));
+    }
+    names.erase(path);
     names.insert(operation.new_path);
-    new_names.push_back(operation.new_path);
   }
   for (const std::string& name : new_names) wrong.push_back("the name " + name + " was not flushed");
   return wrong;

@@ -44,8 +44,8 @@ class Ledger {
 /// The lines of a merged table that do not come from a clock.
 std::string untimed_lines(const std::string& table);
 
-/// What is wrong with the order of operations: a file or folder that got its final name while
-/// something in it was not flushed, or whose new name was not flushed afterwards.
+/// What is wrong with the order of operations: a file or folder that got its final name, outside
+/// unfinished folders, while something in it was not flushed, or whose name was not flushed later.
 std::vector<std::string> unflushed_names(const std::vector<Operation>& operations);
 
 }  // namespace kvlab::survival

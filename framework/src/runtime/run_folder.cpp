@@ -160,11 +160,16 @@ std::string create_stamped_folder(const std::string& where, const std::string& e
                                   const std::string& hash) {
   const std::string stem = where + "/" + experiment + "/" + utc_now("%Y%m%dT%H%M%SZ") + "-" + hash;
   std::error_code error;
-  fs::create_directories(fs::path(stem).parent_path(), error);
+  const std::string parent = fs::path(stem).parent_path().string();
+  fs::create_directories(parent, error);
+  if (error) {
+    errno = error.value();
+    fail_storage("create", parent);
+  }
   for (int attempt = 0; attempt < 1000; ++attempt) {
     std::string path = attempt == 0 ? stem : stem + "-" + std::to_string(attempt + 1);
     if (fs::create_directory(path, error)) {
-      sync_folder(fs::path(path).parent_path().string());
+      sync_folder(parent);
       return path;
     }
     if (error) {
