@@ -56,7 +56,7 @@ TEST_F(DurableFile, FlushesTheBytesBeforeTheNameAndTheNameAfterwards) {
   EXPECT_EQ(operations[2].path, operations[3].path) << "the new file is flushed";
   EXPECT_EQ(operations[3].new_path, path_);
   EXPECT_EQ(operations[4].path, folder_.path() + "/watched") << "then the folder with its name";
-  EXPECT_THAT(unflushed_names(operations), IsEmpty());
+  EXPECT_THAT(unflushed_names(operations, folder_.path() + "/watched"), IsEmpty());
 }
 
 TEST_F(DurableFile, KeepsTheOldTextWhereAnyCallFails) {
@@ -118,21 +118,23 @@ TEST(UnflushedNames, FindsBytesAndNamesThatAPowerCutCouldLose) {
   const Operation open{"open", "/f/a.partial", ""}, write{"write", "/f/a.partial", ""};
   const Operation flush{"fsync", "/f/a.partial", ""}, flush_folder{"fsync", "/f", ""};
   const Operation rename{"rename", "/f/a.partial", "/f/a"};
-  EXPECT_THAT(unflushed_names({open, write, flush, rename, flush_folder}), IsEmpty());
-  EXPECT_THAT(unflushed_names({open, write, rename, flush_folder}),
+  EXPECT_THAT(unflushed_names({open, write, flush, rename, flush_folder}, "/f"), IsEmpty());
+  EXPECT_THAT(unflushed_names({open, write, flush_folder}, "/f"),
+              ElementsAre(HasSubstr("/f/a.partial was not flushed in the end")));
+  EXPECT_THAT(unflushed_names({open, write, rename, flush_folder}, "/f"),
               ElementsAre(HasSubstr("/f/a.partial was not flushed")));
-  EXPECT_THAT(unflushed_names({open, write, flush, rename}),
+  EXPECT_THAT(unflushed_names({open, write, flush, rename}, "/f"),
               ElementsAre(HasSubstr("the name /f/a was not flushed")));
   // What is renamed inside an unfinished folder counts when that gets its name.
   const Operation inner{"write", "/f/d.partial/x", ""}, folder{"rename", "/f/d.partial", "/f/d"};
   const Operation moved{"rename", "/f/d.partial/x", "/f/d.partial/y"};
-  EXPECT_THAT(unflushed_names({inner, folder, flush_folder}),
+  EXPECT_THAT(unflushed_names({inner, folder, flush_folder}, "/f"),
               ElementsAre(HasSubstr("/f/d.partial/x was not flushed")));
-  EXPECT_THAT(unflushed_names({inner, moved, folder, flush_folder}),
+  EXPECT_THAT(unflushed_names({inner, moved, folder, flush_folder}, "/f"),
               testing::Contains(HasSubstr("/f/d.partial/y was not flushed")));
   const Operation flush_moved{"fsync", "/f/d.partial/y", ""};
   const Operation flush_inside{"fsync", "/f/d.partial", ""};
-  EXPECT_THAT(unflushed_names({inner, moved, flush_moved, flush_inside, folder, flush_folder}),
+  EXPECT_THAT(unflushed_names({inner, moved, flush_moved, flush_inside, folder, flush_folder}, "/f"),
               IsEmpty());
 }
 

@@ -115,11 +115,14 @@ TEST(KilledSweep, LosesRepeatsAndChangesNoTrial) {
   std::cout << kills << " kills in " << sweeps << " sweeps of " << operations << " operations\n";
 }
 
-TEST(KilledSweep, FlushesEveryNameThatItGives) {
-  Lines wrong;
-  const CleanRun clean = run_cleanly(wrong);
-  ASSERT_THAT(wrong, IsEmpty());
-  EXPECT_THAT(unflushed_names(clean.operations), IsEmpty());
+TEST(KilledSweep, FlushesAllBelowANameBeforeItGivesIt) {
+  const TestFolder folder;
+  const std::string runs = folder.path() + "/runs", log = folder.path() + "/operations";
+  const ProgramResult result = run_program(under_fault({}, runs, log, start_sweep(runs)));
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const std::vector<Operation> operations = read_operations(log);
+  EXPECT_GT(operations.size(), 300u);
+  EXPECT_THAT(unflushed_names(operations, runs), IsEmpty());
 }
 
 }  // namespace

@@ -43,6 +43,11 @@ bool is_inside(const std::string& path, const std::string& folder) {
 
 std::string parent_of(const std::string& path) { return fs::path(path).parent_path().string(); }
 
+// A report is made from what is flushed already, and is flushed after it got its name.
+bool is_report(const std::string& path) {
+  return path.ends_with("/report") || path.find("/.report.writing-") != std::string::npos;
+}
+
 }  // namespace
 
 std::vector<std::string> Ledger::record(const std::string& sweep) {
@@ -118,11 +123,15 @@ std::string untimed_lines(const std::string& table) {
   return kept;
 }
 
-std::vector<std::string> unflushed_names(const std::vector<Operation>& operations) {
+std::vector<std::string> unflushed_names(const std::vector<Operation>& operations,
+                                         const std::string& folder) {
   std::vector<std::string> wrong;
   std::set<std::string> dirty;      // files with bytes, folders with names, since their last flush
   std::set<std::string> names;      // that exist
   std::set<std::string> new_names;  // final ones whose folder has to be flushed
+  const auto at_or_inside = [](const std::string& file, const std::string& path) {
+    return file == path || is_inside(file, path);
+  };
   for (const Operation& operation : operations) {
     const std::string& path = operation.path;
     if (operation.refused) continue;
@@ -134,27 +143,35 @@ std::vector<std::string> unflushed_names(const std::vector<Operation>& operation
       dirty.erase(path);
       std::erase_if(new_names, [&](const std::string& name) { return parent_of(name) == path; });
     }
+    if (operation.call == "remove") {
+      std::erase_if(dirty, [&](const std::string& file) { return at_or_inside(file, path); });
+    }
     if (operation.call != "rename") continue;
-    const bool is_final = operation.new_path.find(".partial/") == std::string::npos;
+    const std::string& new_path = operation.new_path;
+    const bool is_final = new_path.find(".partial/") == std::string::npos && !is_report(new_path);
     std::set<std::string> moved;
     std::erase_if(dirty, [&](const std::string& file) {
-      if (file != path && !is_inside(file, path)) return false;
-      moved.insert(operation.new_path + file.substr(path.size()));
-      if (is_final) {
-        wrong.push_back(file + " was not flushed when " + operation.new_path + " got its name");
-      }
+      if (!at_or_inside(file, path)) return false;
+      moved.insert(new_path + file.substr(path.size()));
+      if (is_final) wrong.push_back(file + " was not flushed when " + new_path + " got its name");
       return true;
     });
     if (is_final) {
-      new_names.insert(operation.new_path);
+      new_names.insert(new_path);
     } else {
       dirty.merge(moved);
-      dirty.insert(parent_of(operation.new_path));
+      dirty.insert(parent_of(new_path));
     }
     names.erase(path);
-    names.insert(operation.new_path);
+    names.insert(new_path);
   }
   for (const std::string& name : new_names) wrong.push_back("the name " + name + " was not flushed");
+  for (const std::string& path : dirty) {
+    // What a lock says about its holder is worth nothing after a power cut.
+    if (at_or_inside(path, folder) && path.find("/locks") == std::string::npos) {
+      wrong.push_back(path + " was not flushed in the end");
+    }
+  }
   return wrong;
 }
 

@@ -161,10 +161,15 @@ std::string create_stamped_folder(const std::string& where, const std::string& e
   const std::string stem = where + "/" + experiment + "/" + utc_now("%Y%m%dT%H%M%SZ") + "-" + hash;
   std::error_code error;
   const std::string parent = fs::path(stem).parent_path().string();
-  fs::create_directories(parent, error);
+  const bool created = fs::create_directories(parent, error);
   if (error) {
     errno = error.value();
     fail_storage("create", parent);
+  }
+  if (created) {
+    sync_folder(where);
+    const std::string above = fs::path(where).parent_path().string();
+    sync_folder(above.empty() ? "." : above);
   }
   for (int attempt = 0; attempt < 1000; ++attempt) {
     std::string path = attempt == 0 ? stem : stem + "-" + std::to_string(attempt + 1);

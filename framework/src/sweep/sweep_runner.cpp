@@ -118,6 +118,9 @@ void write_results(const SweepFolder& sweep, const SweepRunOptions& options, std
   const WrittenReport report =
       write_report(make_sweep_report(read_runs(sweep.path()), report_text(sweep)),
                    sweep.file("report"), {options.renderer_python, options.renderer_script});
+  // Before sweep.json says that all is done.
+  sync_tree(sweep.file("report"));
+  sync_folder(sweep.path());
   for (const std::string& warning : report.warnings) log << warning << "\n";
   out << "Table: " << sweep.file("table.csv") << "\nReport: " << report.html << "\n";
 }
