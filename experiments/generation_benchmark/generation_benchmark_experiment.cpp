@@ -53,8 +53,12 @@ ExperimentResult GenerationBenchmark::run(RunContext& context) {
   const std::vector<Case> cases = make_cases(config_.workload);
   std::vector<Arm> arms;
   for (const ArmConfig& arm : config_.shared.arms) {
-    arms.push_back({arm, {config_.shared.model.name, "", 0}, {}, {}});
-    arms.back().samples.resize(cases.size());
+    Arm one;
+    one.config = arm;
+    one.model.name = config_.shared.model.name;
+    one.samples.resize(cases.size());
+    one.suspended_blocks.resize(cases.size());
+    arms.push_back(std::move(one));
   }
   const bool isolated = config_.shared.isolation == Isolation::process;
   std::unique_ptr<ArmSite> site =

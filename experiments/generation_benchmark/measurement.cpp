@@ -18,6 +18,32 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+double planted_slowdown(const ArmTrials& trials, const std::string& arm) {
+  const auto found = trials.planted_slowdown.find(arm);
+  return found == trials.planted_slowdown.end() ? 1.0 : found->second;
+}
+
+// A block with a standstill in it compares nothing: it is left out for all arms.
+void drop_suspended_blocks(std::vector<Arm>& arms, size_t case_index) {
+  size_t blocks = 0;
+  for (const Arm& arm : arms) {
+    if (!arm.failure) blocks = std::max(blocks, arm.samples[case_index].size());
+  }
+  for (size_t block = blocks; block-- > 0;) {
+    const bool suspended = std::any_of(arms.begin(), arms.end(), [&](const Arm& arm) {
+      return !arm.failure && block < arm.samples[case_index].size() &&
+             arm.samples[case_index][block].contention.suspended;
+    });
+    if (!suspended) continue;
+    for (Arm& arm : arms) {
+      if (arm.failure || block >= arm.samples[case_index].size()) continue;
+      auto& samples = arm.samples[case_index];
+      samples.erase(samples.begin() + static_cast<long>(block));
+      ++arm.suspended_blocks[case_index];
+    }
+  }
+}
+
 std::string sample_line(const Case& one, const Arm& arm, int block, int order,
                         const Sample& sample) {
   nlohmann::ordered_json line = {
@@ -58,9 +84,23 @@ Sample run_once(const BenchmarkConfig& config, const Case& one, const ReadyArm& 
   generation.sampler = config.workload.sampler;
   generation.stop_tokens = config.workload.stop_tokens;
   generation.overflow = config.shared.runtime.overflow;
-  const int64_t switches = involuntary_switches();
+  const double slowdown = planted_slowdown(config.trials, arm.config.name);
+  auto before = Clock::now();
+  generation.on_token = [&](int, int32_t) {
+    // Called for each row of a step: the first one has the step's time behind it.
+    session.profile_into(&sample.split);
+    if (slowdown <= 1) return;
+    const auto until = Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                                          (slowdown - 1) * (Clock::now() - before));
+    while (Clock::now() < until) {
+    }
+    before = Clock::now();
+  };
+  // Reading the clock in each layer costs microseconds of a step, the same in all arms.
+  const ContentionMeter meter;
   sample.result = generate(session, one.prompts, generation);
-  sample.involuntary_switches = involuntary_switches() - switches;
+  sample.contention = meter.finish(sample.result.work.steps, sample.result.token_ns);
+  session.profile_into(nullptr);
   sample.fragmentation = session.cache().fragmentation();
 
   // Rows that stopped early fed fewer tokens; the estimate follows what was fed.
@@ -124,6 +164,7 @@ void measure_case(const BenchmarkConfig& config, const Case& one, size_t case_in
   for (Arm& arm : arms) {
     if (!arm.failure && whole != SIZE_MAX) arm.samples[case_index].resize(whole);
   }
+  drop_suspended_blocks(arms, case_index);
 }
 
 }  // namespace kvlab::experiments

@@ -7,7 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "kvlab/model/decoder_workspace.h"
 #include "kvlab/runtime/arms.h"
+#include "kvlab/runtime/contention.h"
 #include "kvlab/runtime/experiment.h"
 #include "kvlab/runtime/generator.h"
 #include "workload.h"
@@ -22,7 +24,8 @@ struct Sample {
   int64_t setup_ns = 0;   ///< building the session, pre-faulting storage included
   MemoryUsage estimated;  ///< of the cache, before the run
   double fragmentation = 0;
-  int64_t involuntary_switches = 0;
+  Contention contention;
+  StepProfile split;  ///< where the time of the decode steps went
 
   int64_t total_ns() const { return result.ttft_ns + result.decode_ns(); }
   /// Time until `tokens` new tokens per row were out.
@@ -41,7 +44,8 @@ struct ModelFacts {
 struct Arm {
   ArmConfig config;
   ModelFacts model;
-  std::vector<std::vector<Sample>> samples;  ///< per case, per block
+  std::vector<std::vector<Sample>> samples;  ///< per case, per block; without suspended blocks
+  std::vector<int> suspended_blocks = {};    ///< per case: left out for all arms
   std::optional<std::string> failure;        ///< why it has no figures
 };
 
@@ -63,7 +67,8 @@ void attempt(Arm& arm, const std::string& when, std::ostream& log,
 
 /// Measures all arms on one case: warm-up, then blocks in which every arm runs once, in seeded
 /// random order. An arm that throws gets a failure and is left out from then on. Appends one line
-/// per run to the run's samples. Stops early where the user interrupts; whole blocks are kept.
+/// per run to the run's samples. Stops early where the user interrupts; whole blocks are kept,
+/// without those in which an arm was suspended.
 void measure_case(const BenchmarkConfig& config, const Case& one, size_t case_index, ArmSite& site,
                   std::vector<Arm>& arms, RunContext& context);
 

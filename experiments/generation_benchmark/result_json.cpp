@@ -41,6 +41,18 @@ MemoryUsage usage_from(const Json& json) {
   return usage;
 }
 
+Contention contention_from(const Json& json) {
+  Contention found;
+  json.at("contended").get_to(found.contended);
+  json.at("suspended").get_to(found.suspended);
+  json.at("involuntary_switches").get_to(found.involuntary_switches);
+  json.at("steal_share").get_to(found.steal_share);
+  json.at("load").get_to(found.load);
+  json.at("wall_ns").get_to(found.wall_ns);
+  json.at("cpu_ns").get_to(found.cpu_ns);
+  return found;
+}
+
 StopReason stop_reason_from(const std::string& name) {
   for (const StopReason reason :
        {StopReason::length, StopReason::stop_token, StopReason::context}) {
@@ -72,6 +84,7 @@ void check_sample(const Sample& sample, const Case& one) {
 OrderedJson sample_json(const Sample& sample) {
   const GenerateResult& result = sample.result;
   const MemoryUsage& cache = result.cache;
+  const Contention& contention = sample.contention;
   std::vector<std::string> stopped;
   for (const StopReason reason : result.stopped) stopped.push_back(stop_reason_name(reason));
   return {{"setup_ns", sample.setup_ns},
@@ -96,7 +109,20 @@ OrderedJson sample_json(const Sample& sample) {
             {"steps", result.work.steps},
             {"bytes_moved", result.work.bytes_moved},
             {"gathered_bytes", result.work.gathered_bytes}}},
-          {"flags", {{"involuntary_switches", sample.involuntary_switches}}},
+          {"flags",
+           {{"contended", contention.contended},
+            {"suspended", contention.suspended},
+            {"involuntary_switches", contention.involuntary_switches},
+            {"steal_share", contention.steal_share},
+            {"load", contention.load},
+            {"wall_ns", contention.wall_ns},
+            {"cpu_ns", contention.cpu_ns}}},
+          {"split_ns",
+           {{"steps", sample.split.steps},
+            {"weights", sample.split.linear_ns},
+            {"attention", sample.split.attention_ns},
+            {"cache", sample.split.cache_ns},
+            {"other", sample.split.other_ns}}},
           {"stopped", stopped},
           {"tokens", result.tokens}};
 }
@@ -118,7 +144,13 @@ Sample sample_from_json(const Json& json, const Case& one) {
   work.at("steps").get_to(result.work.steps);
   work.at("bytes_moved").get_to(result.work.bytes_moved);
   work.at("gathered_bytes").get_to(result.work.gathered_bytes);
-  json.at("flags").at("involuntary_switches").get_to(sample.involuntary_switches);
+  sample.contention = contention_from(json.at("flags"));
+  const Json& split = json.at("split_ns");
+  split.at("steps").get_to(sample.split.steps);
+  split.at("weights").get_to(sample.split.linear_ns);
+  split.at("attention").get_to(sample.split.attention_ns);
+  split.at("cache").get_to(sample.split.cache_ns);
+  split.at("other").get_to(sample.split.other_ns);
   for (const Json& name : json.at("stopped")) {
     result.stopped.push_back(stop_reason_from(name.get<std::string>()));
   }

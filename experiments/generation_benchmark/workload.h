@@ -5,10 +5,12 @@
 #include <string>
 #include <vector>
 
+#include "kvlab/runtime/arm_trials.h"
 #include "kvlab/runtime/experiment_config.h"
 #include "kvlab/runtime/model.h"
 #include "kvlab/runtime/prompt.h"
 #include "kvlab/runtime/report_document.h"
+#include "speed_metric.h"
 
 namespace kvlab::experiments {
 
@@ -34,7 +36,9 @@ struct Case {
 
 /// Everything a run needs, read and checked.
 struct BenchmarkConfig {
-  ComparisonConfig shared;
+  ComparisonConfig shared;  ///< with the second control among its arms, where there is one
+  ArmTrials trials;
+  SpeedMetric primary;      ///< what verdicts are about
   Workload workload;
   std::vector<ReportReference> published;
 };

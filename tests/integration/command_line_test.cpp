@@ -80,7 +80,8 @@ TEST(CommandLine, HelpAndVersionGoToStandardOutput) {
   EXPECT_EQ(version.exit_code, 0);
   EXPECT_THAT(version.out, testing::MatchesRegex("kvlab [0-9]+\\.[0-9]+\\.[0-9]+\n"));
   for (const char* command : {"generate", "score", "tokenize", "memory", "list", "describe",
-                              "plugin", "validate", "run", "sweep", "worker", "report", "doctor"}) {
+                              "plugin", "validate", "run", "sweep", "worker", "report", "power",
+                              "doctor"}) {
     const ProgramResult result = kvlab({command, "--help"});
     EXPECT_EQ(result.exit_code, 0) << command;
     EXPECT_THAT(result.out, HasSubstr("--help")) << command;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <map>
 #include <memory>
@@ -38,12 +39,13 @@ struct BenchmarkText {
   std::string runtime = "threads: 1";
   std::string control = "none";
   int repeats = 3;
+  std::string measure = "aa: false";
 
   std::string yaml() const {
     return "schema: kvlab/1\nexperiment: generation_benchmark\nquestion: Which is fastest?\n"
            "model: " + kTinyModel + "\nworkload: {" + workload + "}\narms: [" + arms +
            "]\ncontrol: " + control + "\nruntime: {" + runtime +
-           "}\nmeasure: {repeats: " + std::to_string(repeats) + ", warmup: 0}\n";
+           "}\nmeasure: {repeats: " + std::to_string(repeats) + ", warmup: 0, " + measure + "}\n";
   }
 };
 
@@ -232,6 +234,113 @@ TEST(GenerationBenchmark, WritesOneLineForEachRunOfEachArm) {
   }
   EXPECT_EQ(orders.size(), finished.samples.size());
   EXPECT_EQ(runs.size(), finished.samples.size());
+}
+
+TEST(GenerationBenchmark, MeasuresTheControlASecondTimeAndShowsItsRatioAsTheNoise) {
+  const TemporaryFolder folder;
+  BenchmarkText text;
+  text.measure = "aa: true";
+  const FinishedRun finished = run(folder, text);
+  EXPECT_EQ(finished.code, 0) << finished.log;
+  EXPECT_EQ(finished.samples.size(), (kNames.size() + 1) * 3) << "it takes part in the blocks";
+  EXPECT_EQ(finished.sample({{"arm", "none_again"}, {"rep", 0}}).at("tokens"),
+            finished.sample({{"arm", "none"}, {"rep", 0}}).at("tokens"));
+  const json noise = metric(finished, "none_again", "speed_ratio");
+  ASSERT_FALSE(noise.is_null());
+  EXPECT_LT(noise.at("ci_low"), noise.at("ci_high"));
+  const std::string report = report_text(finished);
+  EXPECT_NE(report.find("Noise: none measured a second time is"), std::string::npos) << report;
+  EXPECT_EQ(report.find("none_again is "), std::string::npos) << "it is no arm to be judged";
+  EXPECT_NE(report.find("4 comparison(s) were made"), std::string::npos) << report;
+}
+
+TEST(GenerationBenchmark, AnArmWithTheNameOfTheSecondControlIsRefused) {
+  const TemporaryFolder folder;
+  BenchmarkText text;
+  text.arms = "{name: none, cache: none}, {name: none_again, cache: concat}";
+  text.measure = "aa: true";
+  EXPECT_EQ(run(folder, text).code, 2);
+}
+
+// The arm is the control but for the waiting: far beyond what a restless machine hides.
+TEST(GenerationBenchmark, APlantedSlowdownIsFoundAndSaidInWords) {
+  const TemporaryFolder folder;
+  BenchmarkText text;
+  text.arms = "{name: paged, cache: paged}, {name: slowed, cache: paged}";
+  text.control = "paged";
+  text.repeats = 30;
+  text.measure = "planted_slowdown: {slowed: 3}";
+  const FinishedRun finished = run(folder, text);
+  EXPECT_EQ(finished.code, 0) << finished.log;
+  const json ratio = metric(finished, "slowed", "speed_ratio");
+  ASSERT_FALSE(ratio.is_null());
+  EXPECT_LT(ratio.at("value"), 0.6);
+  const std::string report = report_text(finished);
+  const bool busy = report.find("refused (") != std::string::npos;
+  EXPECT_TRUE(busy || report.find("of paged: slower") != std::string::npos) << report;
+  EXPECT_NE(report.find("it holds as many bytes"), std::string::npos) << report;
+  EXPECT_NE(report.find("a planted slowdown: each step waits"), std::string::npos) << report;
+}
+
+TEST(GenerationBenchmark, SamplesSayWhatDisturbedThemAndWhereTheirTimeWent) {
+  const TemporaryFolder folder;
+  const FinishedRun finished = run(folder, {});
+  for (const json& line : finished.samples) {
+    const json& flags = line.at("flags");
+    for (const char* key : {"contended", "suspended", "involuntary_switches", "steal_share", "load",
+                            "wall_ns", "cpu_ns"}) {
+      EXPECT_TRUE(flags.contains(key)) << key;
+    }
+    EXPECT_GE(flags.at("wall_ns"), line.at("ttft_ns"));
+    const json& split = line.at("split_ns");
+    EXPECT_EQ(split.at("steps"), kNew - 1) << "decode steps alone";
+    EXPECT_GT(split.at("weights"), 0);
+    int64_t decode = 0;
+    for (const json& gap : line.at("token_ns")) decode += gap.get<int64_t>();
+    EXPECT_LE(split.at("weights").get<int64_t>() + split.at("attention").get<int64_t>() +
+                  split.at("cache").get<int64_t>() + split.at("other").get<int64_t>(),
+              decode);
+  }
+  const auto cells = csv_row(read_whole(finished.folder + "/report/data/split.csv"), "concat");
+  EXPECT_NEAR(std::stod(cells.at("weights [%]")) + std::stod(cells.at("attention [%]")) +
+                  std::stod(cells.at("cache [%]")) + std::stod(cells.at("other [%]")),
+              100, 1e-6);
+}
+
+// Without these two runs of one config would differ where nothing changed.
+TEST(GenerationBenchmark, OnlyMetricsFromAClockAreMarkedSo) {
+  const TemporaryFolder folder;
+  const FinishedRun finished = run(folder, {});
+  const std::set<std::string> timed = {"tokens_per_s", "speed_ratio", "ttft",
+                                       "tpot", "tpot_p90", "break_even"};
+  std::set<std::string> seen;
+  for (const json& entry : finished.summary.at("metrics")) {
+    const auto name = entry.at("metric").get<std::string>();
+    EXPECT_EQ(entry.at("timed"), timed.contains(name)) << name;
+    seen.insert(name);
+  }
+  EXPECT_TRUE(seen.contains("payload") && seen.contains("speed_ratio"));
+}
+
+TEST(GenerationBenchmark, ThePrimaryMetricDecidesWhatIsCompared) {
+  const TemporaryFolder folder;
+  BenchmarkText text;
+  const std::string file = folder.write(
+      "ttft.yaml", text.yaml() + "primary_metric: TTFT in ms\n");
+  const FinishedRun finished = run_config(folder, file, {});
+  EXPECT_EQ(finished.code, 0) << finished.log;
+  std::vector<double> ratios;
+  for (int block = 0; block < 3; ++block) {
+    const auto first = [&](const char* arm) {
+      return finished.sample({{"arm", arm}, {"rep", block}}).at("ttft_ns").get<double>();
+    };
+    ratios.push_back(first("none") / first("concat"));
+  }
+  EXPECT_NEAR(metric(finished, "concat", "speed_ratio").at("value").get<double>(),
+              std::cbrt(ratios[0] * ratios[1] * ratios[2]), 1e-9);
+  const std::string report = report_text(finished);
+  EXPECT_NE(report.find("of none by TTFT: "), std::string::npos) << report;
+  EXPECT_NE(report.find("TTFT in ms"), std::string::npos);
 }
 
 TEST(GenerationBenchmark, CountsEveryTokenThatWentThroughTheLayers) {

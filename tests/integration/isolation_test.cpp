@@ -55,7 +55,7 @@ struct IsolatedText {
            kHostile + "]\nmodel: " + kTinyModel + "\nworkload: {" + workload + "}\narms: [" + arms +
            "]\ncontrol: none\nisolation: " + isolation +
            "\nruntime: {threads: 1}\nmeasure: {repeats: " + std::to_string(repeats) +
-           ", warmup: 0}\n";
+           ", warmup: 0, aa: false}\n";
   }
 };
 
@@ -239,7 +239,9 @@ TEST(Isolation, ResultsAreThoseOfOneSharedProcessButForTheTimes) {
     json left = isolated.samples[i], right = shared.samples[i];
     for (json* line : {&left, &right}) {
       EXPECT_GT(line->at("ttft_ns"), 0);
-      for (const char* time : {"setup_ns", "ttft_ns", "token_ns", "flags"}) line->erase(time);
+      for (const char* time : {"setup_ns", "ttft_ns", "token_ns", "flags", "split_ns"}) {
+        line->erase(time);
+      }
     }
     EXPECT_EQ(left, right);
   }
@@ -247,11 +249,7 @@ TEST(Isolation, ResultsAreThoseOfOneSharedProcessButForTheTimes) {
   const auto untimed = [](const FinishedRun& finished) {
     std::vector<json> metrics;
     for (const json& metric : finished.summary.at("metrics")) {
-      const std::string name = metric.at("metric");
-      if (name == "payload" || name == "reserved" || name == "peak" || name == "kl" ||
-          name == "token_forwards") {
-        metrics.push_back(metric);
-      }
+      if (metric.at("timed") == false) metrics.push_back(metric);
     }
     return metrics;
   };
@@ -427,7 +425,10 @@ experiments::Sample full_sample() {
   sample.setup_ns = 13;
   sample.estimated.add(MemoryKind::storage, 101);
   sample.fragmentation = 1.0 / 3.0;
-  sample.involuntary_switches = 2;
+  sample.contention.involuntary_switches = 2;
+  sample.contention.steal_share = 0.25;
+  sample.contention.contended = true;
+  sample.split = {3, 40, 30, 20, 10};
   return sample;
 }
 

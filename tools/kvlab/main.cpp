@@ -11,6 +11,7 @@
 #include "command_list.h"
 #include "command_memory.h"
 #include "command_plugin.h"
+#include "command_power.h"
 #include "command_report.h"
 #include "command_run.h"
 #include "command_score.h"
@@ -62,6 +63,7 @@ void add_commands(CLI::App& app, Invocation& invocation) {
   add_report_command(app, invocation);
   add_export_command(app, invocation);
   add_compare_command(app, invocation);
+  add_power_command(app, invocation);
   add_doctor_command(app, invocation);
   add_arm_process_command(app, invocation);
   add_decode_worker_command(app, invocation);

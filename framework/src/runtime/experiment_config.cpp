@@ -7,6 +7,7 @@
 
 #include "kvlab/core/byte_size.h"
 #include "kvlab/core/error.h"
+#include "kvlab/runtime/arm_trials.h"
 #include "kvlab/runtime/row_crossover.h"
 
 namespace kvlab {
@@ -217,6 +218,19 @@ ModelSource read_model_source(ConfigReader model) {
   return result;
 }
 
+// `others` are keys that somebody else reads.
+MeasureConfig read_measure(ConfigReader& reader, const std::string& key, MeasureConfig config,
+                           const std::vector<const char*>& others) {
+  ConfigReader child = child_or_empty(reader, key);
+  config.repeats = static_cast<int>(child.integer_or("repeats", config.repeats, {1, 1000}));
+  config.warmup = static_cast<int>(child.integer_or("warmup", config.warmup, {0, 1000}));
+  config.interleave = child.boolean_or("interleave", config.interleave);
+  config.seed = read_seed(child, config.seed);
+  for (const char* other : others) (void)child.has(other);
+  child.finish();
+  return config;
+}
+
 }  // namespace
 
 at::ScalarType parse_dtype(const std::string& text) {
@@ -287,7 +301,9 @@ ComparisonConfig parse_comparison(ConfigReader& reader) {
   config.arms = parse_arms(reader);
   config.control = parse_control(reader, config.arms);
   config.runtime = parse_runtime(reader);
-  config.measure = parse_measure(reader);
+  MeasureConfig defaults;
+  defaults.repeats = kComparedRepeats;
+  config.measure = read_measure(reader, "measure", defaults, {"aa", "planted_slowdown"});
   config.isolation = parse_isolation(reader);
   config.limits = parse_limits(reader);
   if (reader.has("limits")) need_isolation(reader, config.isolation);
@@ -431,14 +447,7 @@ SamplerConfig parse_sampler(ConfigReader& reader, const std::string& key) {
 }
 
 MeasureConfig parse_measure(ConfigReader& reader, const std::string& key) {
-  ConfigReader child = child_or_empty(reader, key);
-  MeasureConfig config;
-  config.repeats = static_cast<int>(child.integer_or("repeats", config.repeats, {1, 1000}));
-  config.warmup = static_cast<int>(child.integer_or("warmup", config.warmup, {0, 1000}));
-  config.interleave = child.boolean_or("interleave", config.interleave);
-  config.seed = read_seed(child, config.seed);
-  child.finish();
-  return config;
+  return read_measure(reader, key, {}, {});
 }
 
 void check_stated_shape(const ModelSource& source, const ModelConfig& found) {

@@ -1,0 +1,184 @@
+// Curves, bars and scatter plots of a case.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "kvlab/runtime/figures.h"
+#include "kvlab/runtime/statistics.h"
+#include "report_parts.h"
+
+namespace kvlab::experiments {
+
+namespace {
+
+// Median over blocks of the time until n tokens were out, for n = 1 .. the fewest generated.
+std::vector<double> elapsed_curve(const std::vector<Sample>& samples) {
+  size_t tokens = SIZE_MAX;
+  for (const Sample& sample : samples) {
+    tokens = std::min(tokens, sample.result.token_ns.size() + 1);
+  }
+  std::vector<double> curve;
+  for (size_t n = 1; n <= tokens && tokens != SIZE_MAX; ++n) {
+    curve.push_back(median(collect(samples, [&](const Sample& sample) {
+      return static_cast<double>(sample.elapsed_ns(static_cast<int64_t>(n)));
+    })));
+  }
+  return curve;
+}
+
+// 1, 2, 3, 4, 6, 8, 12, ... and the last: enough points for a logarithmic axis.
+std::vector<int64_t> curve_lengths(int64_t last) {
+  std::vector<int64_t> lengths;
+  for (int64_t power = 1; power <= last; power *= 2) {
+    lengths.push_back(power);
+    const int64_t between = power + power / 2;
+    if (power > 1 && between < std::min(last, 2 * power)) lengths.push_back(between);
+  }
+  if (!lengths.empty() && lengths.back() != last) lengths.push_back(last);
+  return lengths;
+}
+
+// Tokens of all rows that were out when the longest-running row had `n`.
+double generated_by(const Sample& sample, int64_t n) {
+  int64_t total = 0;
+  for (const auto& row : sample.result.tokens) {
+    total += std::min(n, static_cast<int64_t>(row.size()));
+  }
+  return static_cast<double>(total);
+}
+
+void add_curves(ReportSection& section, const Findings& f, size_t i, MetricList& metrics) {
+  std::vector<LineSeries> speeds, speedups, latencies;
+  std::vector<ReferenceRule> rules = {{ReferenceRule::Axis::y, 1.0, "control"}};
+  const std::vector<double> base = elapsed_curve(f.samples(f.control(), i));
+  for (size_t arm = 0; arm < f.arms().size(); ++arm) {
+    if (!f.shown(arm, i)) continue;
+    const std::string& name = f.name(arm);
+    const std::vector<double> curve = elapsed_curve(f.samples(arm, i));
+    LineSeries speed{name, {}}, speedup{name, {}}, latency{name, {}};
+    int64_t before = 0;
+    for (const int64_t n : curve_lengths(static_cast<int64_t>(curve.size()))) {
+      const auto x = static_cast<double>(n);
+      const double elapsed = curve[static_cast<size_t>(n - 1)];
+      speed.points.push_back({x, generated_by(f.samples(arm, i).front(), n) * 1e9 / elapsed});
+      if (arm != f.control() && static_cast<size_t>(n) <= base.size()) {
+        const RatioInterval faster = f.time_ratio(arm, i, n);
+        speedup.points.push_back({x, faster.ratio, faster.low, faster.high});
+      }
+      if (before > 0) {
+        const double gap = (elapsed - curve[static_cast<size_t>(before - 1)]) /
+                           static_cast<double>(n - before) / kMillion;
+        latency.points.push_back({static_cast<double>(f.cases()[i].one.prompt_length + n), gap});
+      }
+      before = n;
+    }
+    if (arm != f.control()) {
+      const auto even = f.usual_break_even(arm, i);
+      if (even) {
+        metrics.add_timed(arm, i, "break_even", static_cast<double>(*even), "tokens",
+                          f.samples(arm, i).size(), BetterDirection::lower);
+      }
+      speedups.push_back(std::move(speedup));
+    }
+    speeds.push_back(std::move(speed));
+    if (!latency.points.empty()) latencies.push_back(std::move(latency));
+  }
+  const FigureAxis output{"output length [tokens]", true, 2};
+  section.figures.push_back(line_chart(
+      {f.file_id("tokens_per_s", i), "Tokens per second by output length",
+       "Generated tokens over prefill and decode; median over blocks. Shorter outputs are the "
+       "beginnings of the longest run."},
+      output, {"tokens/s", true}, speeds));
+  if (!speedups.empty()) {
+    section.figures.push_back(line_chart(
+        {f.file_id("speedup", i), "Speed-up over " + f.name(f.control()),
+         "Total time of the control over total time of the arm: mean over blocks with its 95 % "
+         "interval. Below 1 the control is faster."},
+        output, {"times faster"}, speedups, rules));
+  }
+  if (!latencies.empty()) {
+    section.figures.push_back(line_chart(
+        {f.file_id("latency", i), "Time per token by text length",
+         "Mean gap between tokens, between the marked lengths. What grows with the text is the "
+         "cost of reading (or recomputing) it."},
+        {"text length [tokens]", true, 2}, {"ms per token", true}, latencies));
+  }
+}
+
+void add_memory_figure(ReportSection& section, const Findings& f, size_t i) {
+  std::vector<Bar> bars;
+  for (size_t arm = 0; arm < f.arms().size(); ++arm) {
+    if (f.arms()[arm].failure || f.samples(arm, i).empty()) continue;
+    const GenerateResult& run = f.samples(arm, i).front().result;
+    const auto bar = [&](const char* part, int64_t bytes) {
+      bars.push_back({f.name(arm), static_cast<double>(bytes) / kMillion, {}, {}, part});
+    };
+    bar("payload", run.payload);
+    bar("reserved", run.cache.reserved());
+    bar("peak", run.cache.peak_total);
+  }
+  if (bars.empty()) return;
+  section.figures.push_back(bar_chart(
+      {f.file_id("bytes", i), "Bytes of each cache",
+       "payload: live K and V at the end of the run; reserved: allocated then; peak: at the "
+       "highest moment."},
+      {"MB"}, bars));
+}
+
+// Only where some arm is approximate: what its memory and time buy in distance.
+void add_quality_figures(ReportSection& section, const Findings& f, size_t i,
+                         MetricList& metrics) {
+  const auto& gate = f.cases()[i].gate;
+  std::vector<ScatterPoint> memory, latency;
+  ReportTable table;
+  table.id = f.file_id("quality", i);
+  table.title = "Distance from the control";
+  table.columns = {{"arm", "arm", "", {}},
+                   {"kl", "KL(control || arm)", "nats/token", BetterDirection::lower},
+                   {"kl_half_width", "± (95 %)", "nats/token", {}},
+                   {"top1", "top-1 agreement", "%", BetterDirection::higher},
+                   {"nll_change", "NLL change", "nats/token", BetterDirection::lower},
+                   {"tokens", "tokens", "", {}}};
+  for (size_t arm = 0; arm < f.arms().size(); ++arm) {
+    if (!f.shown(arm, i) || gate[arm].exact_arm) continue;
+    const LogitComparison& distance = gate[arm].distance;
+    table.rows.push_back({text_cell(f.name(arm)), number_cell(distance.mean_kl, 4),
+                          number_cell(distance.kl_half_width, 4),
+                          number_cell(100 * distance.top1_agreement(), 1),
+                          number_cell(distance.mean_nll_change, 4),
+                          count_cell(distance.tokens)});
+    metrics.add(arm, i, "kl", distance.mean_kl, "nats/token",
+               static_cast<size_t>(distance.tokens), BetterDirection::lower);
+  }
+  if (table.rows.empty()) return;
+  table.note = "Teacher-forced on the prompt and the control's continuation, at equal chunking.";
+  section.tables.push_back(std::move(table));
+  for (size_t arm = 0; arm < f.arms().size(); ++arm) {
+    if (!f.shown(arm, i) || f.is_second_control(arm)) continue;
+    const double kl = gate[arm].exact_arm ? 0 : gate[arm].distance.mean_kl;
+    const Sample& sample = f.samples(arm, i).front();
+    memory.push_back({static_cast<double>(sample.result.cache.peak_total) / kMillion, kl,
+                      f.name(arm)});
+    latency.push_back({1e3 / f.speed(arm, i), kl, f.name(arm)});
+  }
+  mark_dominated(memory, BetterDirection::lower, BetterDirection::lower);
+  mark_dominated(latency, BetterDirection::lower, BetterDirection::lower);
+  const FigureAxis quality{"KL to the control [nats/token]"};
+  section.figures.push_back(scatter_chart({f.file_id("memory_quality", i), "Memory against quality",
+                                           "Grey points are beaten on both axes."},
+                                          {"peak bytes [MB]"}, quality, memory));
+  section.figures.push_back(scatter_chart({f.file_id("latency_quality", i),
+                                           "Latency against quality",
+                                           "Grey points are beaten on both axes."},
+                                          {"ms per generated token"}, quality, latency));
+}
+
+}  // namespace
+
+void add_figures(ReportSection& section, const Findings& f, size_t i, MetricList& metrics) {
+  if (f.shown(f.control(), i)) add_curves(section, f, i, metrics);
+  add_memory_figure(section, f, i);
+  add_quality_figures(section, f, i, metrics);
+}
+
+}  // namespace kvlab::experiments

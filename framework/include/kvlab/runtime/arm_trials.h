@@ -1,0 +1,36 @@
+// What `measure:` adds where arms are compared: the control a second time, and slowdowns planted to
+// test the method.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "kvlab/runtime/experiment_config.h"
+
+namespace kvlab {
+
+/// Blocks of a comparison, where the config does not say: enough to find a difference of 5 % (see
+/// experiments/STATISTICS.md).
+inline constexpr int kComparedRepeats = 30;
+
+/// What follows the control's name where it is measured a second time.
+inline constexpr const char* kAgainSuffix = "_again";
+
+struct ArmTrials {
+  bool aa = true;  ///< measure the control a second time under another name
+  /// Busy waiting added to each step of an arm, as a factor of its time: 1.05 makes it 5 % slower.
+  std::map<std::string, double> planted_slowdown;
+};
+
+/// Reads `aa` and `planted_slowdown` of `measure:`; its other keys are `parse_measure`'s. Call it
+/// after `parse_comparison`, which leaves both to the kind. A slowdown names an arm, or the second
+/// control. Throws UserError.
+ArmTrials parse_arm_trials(ConfigReader& reader, const ComparisonConfig& comparison,
+                           const std::string& key = "measure");
+
+/// Appends the control a second time, as `<control>_again`. Throws UserError, at `arms` of `reader`,
+/// where an arm has that name already.
+void add_second_control(const ConfigReader& reader, ComparisonConfig& comparison);
+
+}  // namespace kvlab

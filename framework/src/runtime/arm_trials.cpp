@@ -1,0 +1,42 @@
+#include "kvlab/runtime/arm_trials.h"
+
+#include "kvlab/core/error.h"
+
+namespace kvlab {
+
+ArmTrials parse_arm_trials(ConfigReader& reader, const ComparisonConfig& comparison,
+                           const std::string& key) {
+  ArmTrials trials;
+  std::optional<ConfigReader> child = reader.optional_child(key);
+  if (!child) return trials;
+  trials.aa = child->boolean_or("aa", trials.aa);
+  if (auto planted = child->optional_child("planted_slowdown")) {
+    std::vector<std::string> names = {comparison.control + kAgainSuffix};
+    for (const ArmConfig& arm : comparison.arms) names.push_back(arm.name);
+    for (const std::string& name : names) {
+      if (planted->has(name)) trials.planted_slowdown[name] = planted->number(name, {1.0, 100.0});
+    }
+    planted->finish();
+  }
+  for (const char* other : {"repeats", "warmup", "interleave", "seed"}) (void)child->has(other);
+  return trials;
+}
+
+void add_second_control(const ConfigReader& reader, ComparisonConfig& comparison) {
+  const std::string name = comparison.control + kAgainSuffix;
+  for (const ArmConfig& arm : comparison.arms) {
+    if (arm.name != name) continue;
+    reader.fail("arms", detail::concat("the control is measured a second time as '", name,
+                                       "', which is the name of an arm; rename that arm, or write "
+                                       "measure: {aa: false}"));
+  }
+  for (const ArmConfig& arm : comparison.arms) {
+    if (arm.name != comparison.control) continue;
+    ArmConfig again = arm;
+    again.name = name;
+    comparison.arms.push_back(again);
+    return;
+  }
+}
+
+}  // namespace kvlab
