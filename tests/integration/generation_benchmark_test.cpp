@@ -259,7 +259,13 @@ TEST(GenerationBenchmark, AnArmWithTheNameOfTheSecondControlIsRefused) {
   BenchmarkText text;
   text.arms = "{name: none, cache: none}, {name: none_again, cache: concat}";
   text.measure = "aa: true";
-  EXPECT_EQ(run(folder, text).code, 2);
+  try {
+    run(folder, text);
+    FAIL() << "was not refused";
+  } catch (const UserError& error) {
+    EXPECT_NE(std::string(error.what()).find("measure: {aa: false}"), std::string::npos)
+        << error.what();
+  }
 }
 
 // The arm is the control but for the waiting: far beyond what a restless machine hides.

@@ -61,6 +61,10 @@ TEST(Contention, AStandstillIsToldFromASlowStep) {
   idle.wall_ns = 3 * kSecond;
   idle.cpu_ns = kSecond;
   EXPECT_TRUE(judged(idle).suspended) << "nothing computed for two of three seconds";
+  idle.involuntary_switches = 31;
+  EXPECT_FALSE(judged(idle).suspended) << "it waited for a core";
+  EXPECT_TRUE(judged(idle).contended);
+  idle.involuntary_switches = 0;
   idle.cpu_ns = 2 * kSecond;
   EXPECT_FALSE(judged(idle).suspended);
 }

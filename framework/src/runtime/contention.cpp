@@ -45,11 +45,13 @@ void judge_contention(Contention& found, std::int64_t units,
     found.suspended = found.suspended || (longest > static_cast<double>(kStandstill) &&
                                           longest > kStandstillGaps * median(gaps));
   }
-  // While a sample is taken at least one thread computes.
+  // While a sample is taken at least one thread computes, unless it has to wait for a core.
+  const bool crowded = found.involuntary_switches >= std::max<std::int64_t>(1, units);
   const std::int64_t idle = found.wall_ns - found.cpu_ns;
-  found.suspended = found.suspended || (idle > kStandstill && idle > found.wall_ns / 2);
-  found.contended = found.suspended || found.involuntary_switches >= std::max<std::int64_t>(1, units) ||
-                    found.steal_share > kMostSteal || found.load > kMostLoad * processors();
+  found.suspended =
+      found.suspended || (!crowded && idle > kStandstill && idle > found.wall_ns / 2);
+  found.contended = found.suspended || crowded || found.steal_share > kMostSteal ||
+                    found.load > kMostLoad * processors();
 }
 
 std::string contention_rule() {
@@ -57,7 +59,7 @@ std::string contention_rule() {
       "A sample is flagged where its process lost a core at least once per step, the host took more "
       "than {:.0f} % of the processors' time, the load average was above {:.0f} per processor, or "
       "the process stood still: a gap of more than a second and {:.0f} median gaps, or more than a "
-      "second and half of the sample without computing. Blocks in which an arm stood still are left "
+      "second and half of the sample without computing though no core was lost in every step. Blocks in which an arm stood still are left "
       "out of all figures.",
       100 * kMostSteal, kMostLoad, kStandstillGaps);
 }
