@@ -59,8 +59,8 @@ std::string contention_rule() {
       "A sample is flagged where its process lost a core at least once per step, the host took more "
       "than {:.0f} % of the processors' time, the load average was above {:.0f} per processor, or "
       "the process stood still: a gap of more than a second and {:.0f} median gaps, or more than a "
-      "second and half of the sample without computing though no core was lost in every step. Blocks in which an arm stood still are left "
-      "out of all figures.",
+      "second and half of the sample without computing or waiting for a core. Blocks in which an "
+      "arm stood still are left out of all figures.",
       100 * kMostSteal, kMostLoad, kStandstillGaps);
 }
 
