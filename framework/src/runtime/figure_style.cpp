@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "kvlab/core/error.h"
+#include "kvlab/runtime/visible_text.h"
 
 namespace kvlab::figure_style {
 namespace {
@@ -21,6 +22,14 @@ Json axis_json(const FigureAxis& axis, const std::vector<double>& ticks) {
     json["tickCount"] = 6;
   }
   return json;
+}
+
+void make_visible(Json& json) {
+  if (json.is_string()) {
+    json = visible_text(json.get_ref<const std::string&>());
+  } else if (json.is_structured()) {
+    for (auto& item : json) make_visible(item);
+  }
 }
 
 Json scale_json(const FigureAxis& axis) {
@@ -57,6 +66,12 @@ Json frame(const FigureText& text) {
                               {"axis", axis},
                               {"legend", legend},
                               {"title", title}}}};
+}
+
+std::string specification_text(const Json& specification) {
+  Json visible = specification;
+  make_visible(visible);
+  return visible.dump(1, ' ', false, Json::error_handler_t::replace);
 }
 
 void check_text(const FigureText& text) {

@@ -25,6 +25,10 @@ Json palette(std::size_t count);
 /// Starts a specification: transparent, described for screen readers, axes in mid-grey.
 Json frame(const FigureText& text);
 
+/// Writes a specification as JSON. Control characters in its texts are made visible: one of them would
+/// make the drawing no XML.
+std::string specification_text(const Json& specification);
+
 /// Throws UserError for an id that cannot be a file name.
 void check_text(const FigureText& text);
 

@@ -9,6 +9,9 @@
 
 #include "kvlab/core/error.h"
 #include "kvlab/runtime/report_render.h"
+#include "kvlab/runtime/verdict_words.h"
+#include "kvlab/runtime/visible_text.h"
+#include "report_code.h"
 #include "report_page.h"
 
 namespace kvlab {
@@ -17,33 +20,55 @@ namespace {
 std::string escape(std::string_view text) {
   std::string escaped;
   escaped.reserve(text.size());
-  for (const char c : text) {
+  for (const char c : visible_text(text, LineBreaks::keep)) {
     switch (c) {
       case '&': escaped += "&amp;"; break;
       case '<': escaped += "&lt;"; break;
       case '>': escaped += "&gt;"; break;
       case '"': escaped += "&quot;"; break;
       case '\'': escaped += "&#39;"; break;
-      case '\0': break;
       default: escaped += c;
     }
   }
   return escaped;
 }
 
-// Escapes prose and sets `code` between pairs of backticks.
+const char* tone_class(VerdictTone tone) {
+  switch (tone) {
+    case VerdictTone::better: return "better";
+    case VerdictTone::worse: return "worse";
+    case VerdictTone::refused: return "refused";
+    case VerdictTone::neutral: break;
+  }
+  return "neutral";
+}
+
+// Escapes text outside of code and marks the verdicts in it.
+std::string marked(std::string_view text) {
+  std::string result;
+  std::size_t place = 0;
+  for (const VerdictPlace& verdict : verdict_places(text)) {
+    result += escape(text.substr(place, verdict.begin - place)) + "<span class=\"verdict " +
+              tone_class(verdict.tone) + "\">" +
+              escape(text.substr(verdict.begin, verdict.length)) + "</span>";
+    place = verdict.begin + verdict.length;
+  }
+  return result + escape(text.substr(place));
+}
+
+// Escapes prose, sets `code` between lone backticks and marks verdicts.
 std::string prose(const std::string& text) {
   std::string result;
   std::size_t place = 0;
   while (place < text.size()) {
-    const auto open = text.find('`', place);
-    const auto close = open == std::string::npos ? open : text.find('`', open + 1);
+    const auto open = lone_backtick(text, place);
+    const auto close = open == std::string::npos ? open : lone_backtick(text, open + 1);
     if (close == std::string::npos) break;
-    result += escape(std::string_view(text).substr(place, open - place)) + "<code>" +
+    result += marked(std::string_view(text).substr(place, open - place)) + "<code>" +
               escape(std::string_view(text).substr(open + 1, close - open - 1)) + "</code>";
     place = close + 1;
   }
-  return result + escape(std::string_view(text).substr(place));
+  return result + marked(std::string_view(text).substr(place));
 }
 
 // Only web addresses become links; anything else, such as javascript:, stays text.
@@ -77,6 +102,12 @@ const char* emphasis_class(CellEmphasis emphasis) {
   return "";
 }
 
+// A long text wraps; a short one, such as the name of an arm, stays on one line.
+const char* length_class(const std::string& text) {
+  constexpr std::size_t kLong = 48;
+  return text.size() > kLong ? " long" : "";
+}
+
 std::string class_attribute(const std::string& classes) {
   const auto first = classes.find_first_not_of(' ');
   return first == std::string::npos ? "" : " class=\"" + classes.substr(first) + "\"";
@@ -103,7 +134,8 @@ std::string table_html(const ReportTable& table, int number) {
                      (higher ? "higher" : "lower") + " is better\">" + (higher ? "▲" : "▼") +
                      "</span>";
     }
-    html += "<th scope=\"col\"" + class_attribute(numeric[i] ? "num" : "") +
+    html += "<th scope=\"col\"" +
+            class_attribute(std::string(numeric[i] ? " num" : "") + length_class(column.title)) +
             "><span class=\"label\">" + escape(column.title) + "</span>";
     if (!second_line.empty()) html += "<span class=\"unit\">" + second_line + "</span>";
     html += "</th>";
@@ -116,7 +148,8 @@ std::string table_html(const ReportTable& table, int number) {
       const bool is_number = i < numeric.size() && numeric[i];
       const bool heading = i == 0 && !is_number;
       std::string attributes = class_attribute(std::string(is_number ? " num" : "") +
-                                               emphasis_class(cell.emphasis));
+                                               emphasis_class(cell.emphasis) +
+                                               (is_number ? "" : length_class(cell.text)));
       if (cell.number && std::isfinite(*cell.number))
         attributes += " data-value=\"" + number_text(*cell.number) + "\"";
       html += heading ? "<th scope=\"row\"" + attributes + ">" + prose(cell.text) + "</th>"
@@ -140,6 +173,12 @@ std::optional<double> field_number(const std::string& field) {
   return value;
 }
 
+// The words behind the apostrophe of `csv_text`.
+std::string without_guard(const std::string& field) {
+  const bool guarded = !field.empty() && field.front() == '\'' && csv_text(field.substr(1)) == field;
+  return guarded ? field.substr(1) : field;
+}
+
 // Numbers behind a figure, shown where there is no drawing; rounded, since the CSV has all digits.
 std::string csv_html(const ReportFigure& figure) {
   constexpr std::size_t kMostRows = 500;
@@ -153,7 +192,7 @@ std::string csv_html(const ReportFigure& figure) {
           return column < record.size() && field_number(record[column]);
         });
     html += "<th scope=\"col\"" + class_attribute(numeric ? "num" : "") + ">" +
-            escape(titles[column]) + "</th>";
+            escape(without_guard(titles[column])) + "</th>";
   }
   html += "</tr></thead><tbody>\n";
   for (std::size_t i = 1; i < records.size() && i <= kMostRows; ++i) {
@@ -165,7 +204,8 @@ std::string csv_html(const ReportFigure& figure) {
         std::snprintf(rounded.data(), rounded.size(), "%.5g", *number);
         html += "<td class=\"num\">" + (whole ? escape(field) : rounded.data()) + "</td>";
       } else {
-        html += "<td>" + escape(field) + "</td>";
+        html += "<td" + class_attribute(length_class(field)) + ">" + escape(without_guard(field)) +
+                "</td>";
       }
     }
     html += "</tr>\n";
@@ -183,21 +223,72 @@ void replace_all(std::string& text, const std::string& from, const std::string& 
     text.replace(place, from.size(), to);
 }
 
+// The end of the tag that begins at `begin`; a '>' in a quoted value does not end it.
+std::size_t end_of_tag(const std::string& svg, std::size_t begin) {
+  char quote = 0;
+  for (std::size_t i = begin; i < svg.size(); ++i) {
+    if (quote != 0) {
+      if (svg[i] == quote) quote = 0;
+    } else if (svg[i] == '"' || svg[i] == '\'') {
+      quote = svg[i];
+    } else if (svg[i] == '>') {
+      return i + 1;
+    }
+  }
+  return svg.size();
+}
+
+// A tag without the values of its attributes, in small letters: "<text fill= x=>".
+std::string bare_tag(const std::string& tag) {
+  std::string bare;
+  char quote = 0;
+  for (const char c : tag) {
+    if (quote != 0) {
+      if (c == quote) quote = 0;
+    } else if (c == '"' || c == '\'') {
+      quote = c;
+    } else {
+      bare += c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    }
+  }
+  return bare;
+}
+
+// Whether a tag of a drawing is one that runs nothing and loads nothing. Names of arms stand in the
+// text and in labels, where they may say anything.
+bool is_passive(const std::string& tag) {
+  const std::string bare = bare_tag(tag);
+  const std::size_t name = bare.compare(0, 2, "</") == 0 ? 2 : 1;
+  constexpr std::array<const char*, 14> kElements{
+      "svg",   "g",        "path",   "line",  "rect",    "text",           "tspan",
+      "title", "clippath", "circle", "defs",  "polygon", "lineargradient", "stop"};
+  const std::string element =
+      bare.substr(name, bare.find_first_of(" \t\r\n/>", name) - name);
+  const bool known = std::any_of(kElements.begin(), kElements.end(),
+                                 [&](const char* allowed) { return element == allowed; });
+  return known && bare.find(" on") == std::string::npos &&
+         bare.find("href") == std::string::npos;
+}
+
 // Prepares a drawing for the page: without a prolog, with names of its own (clip paths of several
 // drawings have the same ones). Empty where the text is no drawing or holds anything active.
 std::string inline_svg(const std::string& drawing, const ReportFigure& figure) {
   const auto begin = drawing.find("<svg");
   if (begin == std::string::npos) return {};
-  std::string svg = drawing.substr(begin);
-  std::string lower = svg;
-  std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : static_cast<char>(c);
-  });
-  for (const char* active : {"<script", "<foreignobject", "javascript:", "<iframe"})
-    if (lower.find(active) != std::string::npos) return {};
-  replace_all(svg, " id=\"", " id=\"" + figure.id + "-");
-  replace_all(svg, "url(#", "url(#" + figure.id + "-");
-  replace_all(svg, "href=\"#", "href=\"#" + figure.id + "-");
+  std::string svg;
+  for (std::size_t place = begin; place < drawing.size();) {
+    const std::size_t open = std::min(drawing.find('<', place), drawing.size());
+    svg += visible_text(std::string_view(drawing).substr(place, open - place), LineBreaks::keep);
+    const std::size_t end = end_of_tag(drawing, open);
+    std::string tag = visible_text(drawing.substr(open, end - open), LineBreaks::keep);
+    place = end;
+    if (tag.empty()) break;
+    if (!is_passive(tag)) return {};
+    if (bare_tag(tag).find(" id=") != std::string::npos)
+      replace_all(tag, " id=\"", " id=\"" + figure.id + "-");
+    replace_all(tag, "url(#", "url(#" + figure.id + "-");
+    svg += tag;
+  }
   svg.insert(4, " role=\"img\" aria-label=\"" + escape(figure.title) + "\"");
   return svg;
 }
@@ -217,8 +308,10 @@ std::string figure_html(const ReportFigure& figure, int number, const RenderedFi
 
 std::string plain_table(const std::vector<std::string>& titles,
                         const std::vector<std::vector<std::string>>& html_rows) {
-  std::string html = "<div class=\"scroll\" tabindex=\"0\"><table><thead><tr>";
-  for (const auto& title : titles) html += "<th scope=\"col\">" + escape(title) + "</th>";
+  std::string html =
+      "<div class=\"scroll\" tabindex=\"0\"><table class=\"sortable\"><thead><tr>";
+  for (const auto& title : titles)
+    html += "<th scope=\"col\"><span class=\"label\">" + escape(title) + "</span></th>";
   html += "</tr></thead><tbody>\n";
   for (const auto& row : html_rows) {
     html += "<tr>";

@@ -4,48 +4,76 @@
 
 #include "kvlab/core/error.h"
 #include "kvlab/runtime/report_render.h"
+#include "kvlab/runtime/visible_text.h"
+#include "report_code.h"
 
 namespace kvlab {
 namespace {
 
 bool is_word(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0; }
 
+// Text on one line: a line break would end a cell or a list item.
+std::string on_one_line(std::string_view text) {
+  std::string line = visible_text(text, LineBreaks::keep);
+  std::replace(line.begin(), line.end(), '\n', ' ');
+  return line;
+}
+
+// Whether the character at `place` begins something that many viewers link or set as a formula
+// without further markup: "://", "www.", "&lt;", "$x$".
+bool begins_markup(std::string_view text, std::size_t place) {
+  switch (text[place]) {
+    case ':': return text.substr(place, 3) == "://";
+    case '.': return place >= 3 && text.substr(place - 3, 3) == "www";
+    case '&': return place + 1 < text.size() && (is_word(text[place + 1]) || text[place + 1] == '#');
+    case '$': return true;
+    default: return false;
+  }
+}
+
 // Escapes what Markdown would take for markup. An underscore inside a word is none (block_size).
-std::string escape(std::string_view text) {
+std::string escape(std::string_view original) {
+  const std::string text = on_one_line(original);
   std::string escaped;
   for (std::size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
-    if (c == '\n' || c == '\r') {
-      escaped += ' ';
-      continue;
-    }
     const bool inside_word =
         i > 0 && i + 1 < text.size() && is_word(text[i - 1]) && is_word(text[i + 1]);
     if (std::string_view("\\`*<>[]|").find(c) != std::string_view::npos ||
-        ((c == '_' || c == '~') && !inside_word))
+        ((c == '_' || c == '~') && !inside_word) || begins_markup(text, i))
       escaped += '\\';
     escaped += c;
   }
   return escaped;
 }
 
-// Keeps `code` as code. A pipe is escaped there too: in a table it would end the cell.
-std::string prose(const std::string& text) {
+// Keeps `code` as code. A pipe is escaped there too: in a table it would end the cell. Only lone
+// backticks enclose code: Markdown reads a run of them as one longer fence, and what we took for
+// code would be markup.
+std::string prose(const std::string& original) {
+  const std::string text = on_one_line(original);
   std::string result;
   std::size_t place = 0;
-  while (place < text.size()) {
-    const auto open = text.find('`', place);
-    const auto close = open == std::string::npos ? open : text.find('`', open + 1);
+  while (true) {
+    const auto open = lone_backtick(text, place);
+    const auto close = open == std::string::npos ? open : lone_backtick(text, open + 1);
     if (close == std::string::npos) break;
     result += escape(std::string_view(text).substr(place, open - place)) + "`";
     for (std::size_t i = open + 1; i < close; ++i) {
       if (text[i] == '|') result += '\\';
-      result += text[i] == '\n' || text[i] == '\r' ? ' ' : text[i];
+      result += text[i];
     }
     result += "`";
     place = close + 1;
   }
   return result + escape(std::string_view(text).substr(place));
+}
+
+// A web address becomes a link; everything else stays text.
+std::string text_or_link(const std::string& text) {
+  const bool web = (text.rfind("https://", 0) == 0 || text.rfind("http://", 0) == 0) &&
+                   text.find_first_of(" \t\r\n<>|`\\") == std::string::npos;
+  return web ? "<" + text + ">" : prose(text);
 }
 
 // A paragraph must not begin like a heading, a list or a quotation.
@@ -128,7 +156,8 @@ void add_fact(std::string& text, const char* name, const std::vector<std::string
 }
 
 // A fence longer than any run of backticks in the text.
-std::string code_block(const std::string& text) {
+std::string code_block(const std::string& original) {
+  const std::string text = visible_text(original, LineBreaks::keep);
   std::size_t longest = 2;
   std::size_t run = 0;
   for (const char c : text) {
@@ -181,7 +210,7 @@ std::string closing_parts(const ReportDocument& document) {
             table_row({"---", "---", "---"});
     for (const auto& reference : document.references)
       text +=
-          table_row({prose(reference.what), prose(reference.value), prose(reference.source)});
+          table_row({prose(reference.what), prose(reference.value), text_or_link(reference.source)});
     text += "\n";
   }
   if (!document.environment.empty()) {

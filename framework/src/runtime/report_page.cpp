@@ -3,31 +3,34 @@
 namespace kvlab::report_page {
 
 // Two themes by custom properties: the system's choice, unless the button chose one. Drawings use
-// mid-grey text, which the page's own colour replaces for better contrast.
+// mid-grey text and colours for a light page, which the page's own replace for better contrast.
 const char* const kStyle = R"css(
 :root {
   color-scheme: light;
   --page: #fbfbfa; --panel: #ffffff; --text: #1d2126; --soft: #59616b; --line: #dde0e4;
   --accent: #005f99; --good: #0a6b3d; --bad: #a8320a; --shade: rgb(0 0 0 / .16);
   --good-panel: #eaf5ef; --bad-panel: #fcefe9;
-  --warn: #8a5a00; --best-panel: #e8f2fa; --code: #f0f1f3;
+  --warn: #8a5a00; --best-panel: #e8f2fa; --code: #f0f1f3; --hover: #f5f6f7;
+  --blue: #0072b2; --vermilion: #d55e00; --green: #009e73;
 }
 @media (prefers-color-scheme: dark) { :root:not([data-theme="light"]) {
   color-scheme: dark;
   --page: #14171a; --panel: #1b1f23; --text: #e6e8ea; --soft: #a3abb5; --line: #343a41;
   --accent: #6cb8ee; --good: #5fc795; --bad: #f5936d; --shade: rgb(0 0 0 / .6);
   --good-panel: #16291f; --bad-panel: #33201a;
-  --warn: #e3b04b; --best-panel: #172a3a; --code: #262b31;
+  --warn: #e3b04b; --best-panel: #172a3a; --code: #262b31; --hover: #20252a;
+  --blue: #4aa3e0; --vermilion: #f0803c; --green: #2fbd93;
 } }
 :root[data-theme="dark"] {
   color-scheme: dark;
   --page: #14171a; --panel: #1b1f23; --text: #e6e8ea; --soft: #a3abb5; --line: #343a41;
   --accent: #6cb8ee; --good: #5fc795; --bad: #f5936d; --shade: rgb(0 0 0 / .6);
   --good-panel: #16291f; --bad-panel: #33201a;
-  --warn: #e3b04b; --best-panel: #172a3a; --code: #262b31;
+  --warn: #e3b04b; --best-panel: #172a3a; --code: #262b31; --hover: #20252a;
+  --blue: #4aa3e0; --vermilion: #f0803c; --green: #2fbd93;
 }
 * { box-sizing: border-box; }
-html { scroll-behavior: smooth; }
+@media (prefers-reduced-motion: no-preference) { html { scroll-behavior: smooth; } }
 body {
   margin: 0; background: var(--page); color: var(--text);
   font: 16px/1.6 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif;
@@ -64,7 +67,8 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .4rem 1.4rem; m
 dt { color: var(--soft); } dd { margin: 0; min-width: 0; }
 dd ul { margin: 0; padding-left: 1.1rem; }
 nav { font-size: .92rem; margin: 1.4rem 0 0; color: var(--soft); }
-nav a { margin-right: 1.1rem; white-space: nowrap; }
+nav a { display: inline-block; max-width: 100%; margin-right: 1.1rem; overflow-wrap: anywhere; }
+h1, h2, h3 { overflow-wrap: anywhere; }
 /* The last two layers are shadows, which the first two cover at the ends: there is more to see. */
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 8px;
   background:
@@ -85,14 +89,18 @@ th:first-child, td:first-child { position: sticky; left: 0; background: var(--pa
 .wide { font-size: .86rem; }
 .wide th, .wide td { padding-left: .55rem; padding-right: .55rem; }
 .wide td:not(.num) { min-width: 9rem; }
+.long, .wide td.long { min-width: 16rem; max-width: 26rem; overflow-wrap: anywhere; }
+tbody th.long { white-space: normal; }
 .num { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .unit { display: block; font-weight: 400; font-size: .85em; color: var(--soft);
   white-space: nowrap; }
 th button { font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer;
-  text-align: inherit; }
-th button:hover { color: var(--accent); text-decoration: underline dotted; }
-th[aria-sort="ascending"] button::after { content: " \2191"; color: var(--accent); }
-th[aria-sort="descending"] button::after { content: " \2193"; color: var(--accent); }
+  display: inline-block; text-align: inherit; text-decoration: underline dotted var(--line) 2px;
+  text-underline-offset: .25em; }
+th button:hover { color: var(--accent); text-decoration-color: currentcolor; }
+th[aria-sort="ascending"] button::after { content: "\00A0\2191"; color: var(--accent); }
+th[aria-sort="descending"] button::after { content: "\00A0\2193"; color: var(--accent); }
+tbody tr:hover > td:not(.best) { background: var(--hover); }
 th button:focus-visible, #theme:focus-visible, a:focus-visible { outline: 2px solid var(--accent);
   outline-offset: 2px; }
 .best { font-weight: 700; background: var(--best-panel); }
@@ -101,6 +109,11 @@ th button:focus-visible, #theme:focus-visible, a:focus-visible { outline: 2px so
 .muted { color: var(--soft); }
 .pass { color: var(--good); white-space: nowrap; font-weight: 600; }
 .fail { color: var(--bad); white-space: nowrap; font-weight: 600; }
+.verdict { font-weight: 650; }
+.verdict.better { color: var(--good); }
+.verdict.worse { color: var(--bad); }
+.verdict.refused { color: var(--warn); }
+.verdict.neutral { color: var(--soft); }
 .note, .files, figcaption { font-size: .88rem; color: var(--soft); margin: .45rem 0 0; }
 figcaption strong { color: var(--text); font-weight: 600; }
 figure { margin: 1.8rem 0; }
@@ -108,16 +121,28 @@ figure { margin: 1.8rem 0; }
   padding: .8rem; overflow-x: auto; }
 .drawing svg { display: block; max-width: 100%; height: auto; margin: 0 auto; }
 .drawing svg text[fill="#8a8a8a"] { fill: var(--soft); }
+.drawing svg [fill="#0072b2"] { fill: var(--blue); }
+.drawing svg [stroke="#0072b2"] { stroke: var(--blue); }
+.drawing svg [fill="#d55e00"] { fill: var(--vermilion); }
+.drawing svg [stroke="#d55e00"] { stroke: var(--vermilion); }
+.drawing svg [fill="#009e73"] { fill: var(--green); }
+.drawing svg [stroke="#009e73"] { stroke: var(--green); }
 footer { margin-top: 3rem; color: var(--soft); font-size: .85rem; }
 @media (max-width: 600px) {
   main { padding: 1.2rem 1rem 3rem; } h1 { font-size: 1.5rem; }
   .drawing svg { width: 35rem; max-width: none; }
   dl { grid-template-columns: 1fr; gap: .1rem; } dd { margin-bottom: .6rem; }
 }
+/* Paper is white whichever theme is on the screen. */
 @media print {
-  :root { --page: #fff; --panel: #fff; --text: #000; --soft: #444; --line: #bbb; }
+  :root, :root[data-theme], :root:not([data-theme="light"]) {
+    color-scheme: light;
+    --page: #fff; --panel: #fff; --text: #000; --soft: #444; --line: #bbb; --accent: #005f99;
+    --good: #0a6b3d; --bad: #a8320a; --good-panel: #fff; --bad-panel: #fff; --warn: #8a5a00;
+    --best-panel: #fff; --code: #fff; --blue: #0072b2; --vermilion: #d55e00; --green: #009e73;
+  }
   body { font-size: 10.5pt; } main { max-width: none; padding: 0; }
-  nav, #theme, th button::after { display: none; }
+  nav, #theme, th button::after, .files { display: none; }
   .scroll, .drawing { overflow: visible; border: 0; padding: 0; }
   th, td { padding: .2rem .35rem; } table { font-size: 8pt; }
   th:first-child, td:first-child { position: static; }
@@ -159,7 +184,7 @@ const char* const kScript = R"js(
       var label = heading.querySelector(".label");
       click.type = "button";
       click.textContent = label.textContent;
-      click.title = "Sort by this column";
+      click.title = "Sort by this column: ascending, descending, as written";
       label.replaceWith(click);
       click.addEventListener("click", function () {
         var order = { none: "ascending", ascending: "descending", descending: "none" };
@@ -172,6 +197,10 @@ const char* const kScript = R"js(
           var numeric = heading.classList.contains("num");
           rows.sort(function (a, b) {
             var left = a.cells[column], right = b.cells[column];
+            // An empty or dashed cell has nothing to be sorted by.
+            var noLeft = /^[\u2013-]?$/.test(left.textContent.trim());
+            var noRight = /^[\u2013-]?$/.test(right.textContent.trim());
+            if (!numeric && (noLeft || noRight)) return noLeft - noRight;
             if (!numeric)
               return sign * left.textContent.localeCompare(right.textContent, "en",
                 { numeric: true });

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "kvlab/runtime/visible_text.h"
+
 namespace kvlab {
 
 namespace {
@@ -28,10 +30,11 @@ std::string terminal_table(const ReportTable& table) {
   std::vector<bool> numeric(columns, false);
   for (size_t i = 0; i < columns; ++i) {
     const ReportColumn& column = table.columns[i];
-    titles[i] = column.unit.empty() ? column.title : column.title + " [" + column.unit + "]";
+    titles[i] =
+        visible_text(column.unit.empty() ? column.title : column.title + " [" + column.unit + "]");
     widths[i] = width(titles[i]);
     for (const auto& row : table.rows) {
-      widths[i] = std::max(widths[i], width(row[i].text));
+      widths[i] = std::max(widths[i], width(visible_text(row[i].text)));
       numeric[i] = numeric[i] || row[i].number.has_value();
     }
   }
@@ -47,7 +50,7 @@ std::string terminal_table(const ReportTable& table) {
   add_line([&](size_t i) { return titles[i]; });
   add_line([&](size_t i) { return std::string(widths[i], '-'); });
   for (const auto& row : table.rows) {
-    add_line([&](size_t i) { return row[i].text; });
+    add_line([&](size_t i) { return visible_text(row[i].text); });
   }
   return text;
 }

@@ -8,6 +8,7 @@
 #include <streambuf>
 
 #include "kvlab/core/error.h"
+#include "kvlab/runtime/visible_text.h"
 
 namespace kvlab {
 
@@ -51,7 +52,7 @@ class RunLog::LineBuffer : public std::streambuf {
   }
 
   void end_line() {
-    logger_.info("{}", line_);
+    logger_.info("{}", visible_text(line_));
     line_.clear();
   }
 

@@ -81,7 +81,7 @@ std::vector<std::size_t> place_labels(const FigureAxis& x, const FigureAxis& y,
   constexpr double kOutsidePenalty = 20;
   std::vector<std::size_t> chosen;
   for (std::size_t i = 0; i < points.size(); ++i) {
-    const double width = kCharacterWidth * static_cast<double>(points[i].label.size());
+    const double width = kCharacterWidth * static_cast<double>(std::min<std::size_t>(points[i].label.size(), 38));
     std::size_t best = 0;
     double least = std::numeric_limits<double>::infinity();
     for (std::size_t placement = 0; placement < kPlacements.size(); ++placement) {
@@ -101,6 +101,28 @@ std::vector<std::size_t> place_labels(const FigureAxis& x, const FigureAxis& y,
     taken.push_back(label_box(best, places[i].x, places[i].y, width));
   }
   return chosen;
+}
+
+// Error bars along one axis, for the points that have both ends on it.
+void add_intervals(Json& layers, const FigureAxis& axis, const std::string& name,
+                   const Json& position, const std::vector<ScatterPoint>& points) {
+  Json values = Json::array();
+  for (const auto& point : points) {
+    const auto& low = name == "x" ? point.x_low : point.y_low;
+    const auto& high = name == "x" ? point.x_high : point.y_high;
+    if (!low || !high || !figure_style::drawable(axis, *low) ||
+        !figure_style::drawable(axis, *high))
+      continue;
+    values.push_back(Json{{"x", point.x}, {"y", point.y}, {"low", *low}, {"high", *high}});
+  }
+  if (values.empty()) return;
+  Json encoding = position;
+  encoding[name]["field"] = "low";
+  encoding[name + "2"] = Json{{"field", "high"}};
+  layers.push_back(Json{{"data", Json{{"values", values}}},
+                        {"mark", Json{{"type", "errorbar"}, {"ticks", true}, {"thickness", 1.4},
+                                      {"color", figure_style::kGrey}}},
+                        {"encoding", encoding}});
 }
 
 bool at_least_as_good(double left, double right, BetterDirection direction) {
@@ -131,10 +153,20 @@ ReportFigure scatter_chart(const FigureText& text, const FigureAxis& x, const Fi
   figure_style::check_text(text);
   KVLAB_CHECK(!points.empty(), "[figures.scatter_chart] figure '", text.id, "' has no points");
   std::vector<ScatterPoint> drawn;
-  std::string csv = csv_line({"label", x.title, y.title, "dominated"});
+  const bool with_intervals = std::any_of(points.begin(), points.end(), [](const auto& point) {
+    return point.x_low || point.x_high || point.y_low || point.y_high;
+  });
+  std::vector<std::string> fields{"label", csv_text(x.title), csv_text(y.title), "dominated"};
+  if (with_intervals) fields.insert(fields.end(), {"x_low", "x_high", "y_low", "y_high"});
+  std::string csv = csv_line(fields);
   for (const auto& point : points) {
-    csv += csv_line({point.label, figure_style::csv_value(point.x),
-                     figure_style::csv_value(point.y), point.dominated ? "yes" : "no"});
+    fields = {csv_text(point.label), figure_style::csv_value(point.x),
+              figure_style::csv_value(point.y), point.dominated ? "yes" : "no"};
+    if (with_intervals) {
+      for (const auto& end : {point.x_low, point.x_high, point.y_low, point.y_high})
+        fields.push_back(figure_style::csv_value(end));
+    }
+    csv += csv_line(fields);
     if (figure_style::drawable(x, point.x) && figure_style::drawable(y, point.y))
       drawn.push_back(point);
   }
@@ -165,6 +197,8 @@ ReportFigure scatter_chart(const FigureText& text, const FigureAxis& x, const Fi
                            {"value", front}};
   encoding["shape"] = Json{{"condition", Json{{"test", "datum.dominated"}, {"value", "cross"}}},
                            {"value", "circle"}};
+  add_intervals(layers, x, "x", position, drawn);
+  add_intervals(layers, y, "y", position, drawn);
   layers.push_back(Json{{"mark", Json{{"type", "point"}, {"filled", true}, {"size", 80},
                                       {"opacity", 1}}},
                         {"encoding", encoding}});
@@ -178,7 +212,7 @@ ReportFigure scatter_chart(const FigureText& text, const FigureAxis& x, const Fi
               Json::array({Json{{"filter", "datum.placement === " + std::to_string(i)}}})},
              {"mark", Json{{"type", "text"}, {"align", placement.align},
                            {"baseline", placement.baseline}, {"dx", placement.dx},
-                           {"dy", placement.dy}, {"fontSize", 12},
+                           {"dy", placement.dy}, {"fontSize", 12}, {"limit", 260},
                            {"color", figure_style::kGrey}}},
              {"encoding", label_encoding}});
   }
@@ -190,7 +224,7 @@ ReportFigure scatter_chart(const FigureText& text, const FigureAxis& x, const Fi
   return {text.id, text.title,
           figure_style::caption_with_omissions(
               text.caption, static_cast<int>(points.size() - drawn.size())),
-          specification.dump(1, ' ', false, Json::error_handler_t::replace), csv};
+          figure_style::specification_text(specification), csv};
 }
 
 }  // namespace kvlab

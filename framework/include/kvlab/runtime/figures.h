@@ -74,6 +74,8 @@ struct ScatterPoint {
   double y = 0;
   std::string label = {};
   bool dominated = false;  ///< another point is at least as good on both axes: drawn grey
+  std::optional<double> x_low = {}, x_high = {};  ///< interval across, drawn as an error bar
+  std::optional<double> y_low = {}, y_high = {};  ///< interval upwards
 };
 
 /// Sets `dominated` of every point for which another is at least as good on both axes and better on
