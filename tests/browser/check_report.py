@@ -208,7 +208,7 @@ def check_console_and_requests(browser, check, address):
             requests.append(message["params"]["request"]["url"])
     # The browser's own first page is the browser's business.
     outside = sorted({url for url in requests
-                      if url.split("#")[0] != address and not url.startswith("chrome")})
+                      if url.split("#")[0] != address and not url.startswith(("chrome", "data:"))})
     check.that(address in requests, "the page itself was not requested: the log of requests is not read")
     check.that(not outside, f"the page asks for more than itself: {outside[:5]}")
 
@@ -235,16 +235,23 @@ def check_sorting(browser, check):
     for number in range(count):
         before = browser.run(TABLES)[number]
         for column, numeric in enumerate(before["numeric"][:MOST_COLUMNS]):
-            button = browser.element(
-                "return document.querySelectorAll('table.sortable')[arguments[0]]"
-                ".tHead.rows[0].cells[arguments[1]].querySelector('button')", number, column)
-            use_key = number == 0 and column == 0
+            # Real clicks and keys on the first table; each costs a round trip.
+            heading = ("const heading = document.querySelectorAll('table.sortable')[arguments[0]]"
+                       ".tHead.rows[0].cells[arguments[1]];")
+            if number == 0:
+                cell = browser.element(heading + "return heading", number, column)
+                button = browser.element(heading + "return heading.querySelector('button')",
+                                         number, column)
             for direction in ("ascending", "descending", None):
-                if use_key:
-                    browser.press(button, ENTER)
+                if number > 0:
+                    table = browser.run(heading + "heading.querySelector('button').click();" +
+                                        TABLES, number, column)[number]
                 else:
-                    browser.click(button)
-                table = browser.run(TABLES)[number]
+                    if column == 0:
+                        browser.press(button, ENTER)
+                    else:
+                        browser.click(cell)
+                    table = browser.run(TABLES)[number]
                 where = f"table {number + 1}, column {column + 1}, {direction or 'as written'}"
                 check.that(table["sort"][column] == direction, f"{where}: aria-sort")
                 check.that(table["sort"].count(None) >= len(table["sort"]) - 1,

@@ -58,7 +58,7 @@ std::string SlurmService::hindrance() {
   for (const char* program : {"/usr/sbin/munged", "/usr/sbin/slurmctld", "/usr/sbin/slurmd",
                               "/usr/bin/sbatch", "/usr/bin/setpriv"}) {
     if (!fs::exists(program)) {
-      return std::string(program) + " is missing: tools/setup --test-services installs it";
+      return std::string(program) + " is missing: tools/setup --test-tools installs it";
     }
   }
   return "";

@@ -10,6 +10,7 @@
 #include <set>
 #include <sstream>
 
+#include "kvlab/runtime/csv_text.h"
 #include "kvlab/runtime/figures.h"
 #include "kvlab/runtime/report_render.h"
 #include "kvlab/runtime/report_terminal.h"
@@ -174,9 +175,9 @@ TEST(NastyNames, AreWholeFieldsOfTheCsvAndNoFormulas) {
       EXPECT_TRUE(field == names[i] || field == "'" + names[i]) << field;
     }
   }
-  EXPECT_EQ(csv_text("-1"), "'-1");
-  EXPECT_EQ(csv_text("a=b"), "a=b");
-  EXPECT_EQ(csv_text(""), "");
+  EXPECT_EQ(csv_text_field("-1"), "'-1");
+  EXPECT_EQ(csv_text_field("a=b"), "a=b");
+  EXPECT_EQ(csv_text_field(""), "");
   // A number is no text: a negative one stays a number.
   const ReportTable numbers{"n", "N", {{"x", "X"}}, {{number_cell(-2.5, 1)}}, ""};
   EXPECT_EQ(to_csv(numbers), "x\r\n-2.5\r\n");

@@ -3,13 +3,16 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <fstream>
 #include <iostream>
 #include <limits>
 #include <memory>
 #include <optional>
 
 #include "exit_code.h"
+#include "generation_dump.h"
 #include "json_output.h"
+#include "kvlab/model/step_timeline.h"
 #include "kvlab/runtime/generator.h"
 #include "kvlab/runtime/process.h"
 #include "model_options.h"
@@ -35,6 +38,7 @@ struct GenerateArguments {
   std::vector<int64_t> stop_tokens;
   bool models_stop_tokens = false;
   std::string overflow = "error";
+  std::string trace, dump;  // a file and a folder; empty for none
 
   SamplerConfig sampler() const;
   OverflowPolicy policy() const;
@@ -177,6 +181,16 @@ std::vector<int32_t> stop_tokens(const GenerateArguments& arguments, const Model
   return tokens;
 }
 
+void write_trace(const std::string& path, const StepTimeline& timeline,
+                 const std::string& process) {
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file << trace_json(timeline, process);
+  file.close();
+  KVLAB_CHECK(!file.fail(), "[command_line.--trace] '", path, "' cannot be written");
+  std::cerr << "generate: " << timeline.parts().size() << " parts of steps in " << path
+            << "; open it at ui.perfetto.dev or chrome://tracing\n";
+}
+
 int run_generate(const GenerateArguments& arguments) {
   const bool json = arguments.model.json;
   arguments.input.check_given();
@@ -202,6 +216,17 @@ int run_generate(const GenerateArguments& arguments) {
   std::cerr << "generate: " << prompt.size() << " prompt tokens, up to " << arguments.new_tokens
             << " new, cache " << arguments.model.cache << "\n";
   ProgressBar progress("generate", arguments.new_tokens, json);
+  StepTimeline timeline;
+  StepProfile profile;
+  profile.timeline = &timeline;
+  if (!arguments.trace.empty()) session.profile_into(&profile);
+  std::optional<GenerationDump> dump;
+  if (!arguments.dump.empty()) {
+    dump.emplace(arguments.dump);
+    options.on_logits = [&](int, int64_t, std::span<const float> logits) {
+      dump->add_logits(logits);
+    };
+  }
   TokenStream stream(model.tokenizer.get(), !json);
   options.on_token = [&](int, int32_t token) {
     stream.add(token);
@@ -235,6 +260,11 @@ int run_generate(const GenerateArguments& arguments) {
               << " tokens\n";
   }
   print_times(stream, first_ns, gaps);
+  session.profile_into(nullptr);
+  if (!arguments.trace.empty())
+    write_trace(arguments.trace, timeline,
+                "kvlab generate, " + model.name + ", cache " + arguments.model.cache);
+  if (dump) dump->write(session, registry);
   return code;
 }
 
@@ -272,6 +302,10 @@ void add_generate_command(CLI::App& app, Invocation& invocation) {
       ->add_option("--overflow", arguments->overflow,
                    "Where the text outgrows its room: error (refused before it starts) or stop")
       ->capture_default_str();
+  command->add_option("--trace", arguments->trace,
+                      "Write when each part of each layer ran to this file (Trace Event Format)");
+  command->add_option("--dump", arguments->dump,
+                      "Write logits, keys and values, and block tables to this folder (safetensors)");
   command->callback([arguments, &invocation] {
     invocation.run = [arguments] { return run_generate(*arguments); };
   });

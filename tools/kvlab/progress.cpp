@@ -3,7 +3,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <iomanip>
 #include <iostream>
+#include <sstream>
 #include <utility>
 
 namespace kvlab {
@@ -11,8 +13,26 @@ namespace kvlab {
 namespace {
 
 constexpr int64_t kCells = 30;
+constexpr size_t kTimeWidth = 16;  // of the longest time left, drawn over the one before
 
 }  // namespace
+
+std::string time_left(double passed_seconds, int64_t done, int64_t total) {
+  if (done <= 0 || done >= total) return "";
+  const double seconds =
+      passed_seconds / static_cast<double>(done) * static_cast<double>(total - done);
+  constexpr double kMinute = 60, kHour = 3600;
+  std::ostringstream text;
+  text << std::fixed << std::setprecision(0) << ", ";
+  if (seconds >= kHour) {
+    text << std::setprecision(1) << seconds / kHour << " h left";
+  } else if (seconds >= 2 * kMinute) {
+    text << seconds / kMinute << " min left";
+  } else {
+    text << std::max(1.0, seconds) << " s left";
+  }
+  return text.str();
+}
 
 ProgressBar::ProgressBar(std::string label, int64_t total, bool enabled)
     : label_(std::move(label)),
@@ -26,16 +46,19 @@ void ProgressBar::update(int64_t done) {
   const int64_t filled = std::min(done, total_) * kCells / total_;
   if (filled == drawn_) return;
   drawn_ = filled;
+  const double passed = std::chrono::duration<double>(Clock::now() - start_).count();
+  const std::string left = done > 0 ? time_left(passed, done, total_) : "";
   std::cerr << "\r" << label_ << " [" << std::string(static_cast<size_t>(filled), '#')
             << std::string(static_cast<size_t>(kCells - filled), '.') << "] " << done << "/"
-            << total_ << std::flush;
+            << total_ << left << std::string(kTimeWidth - std::min(kTimeWidth, left.size()), ' ')
+            << std::flush;
 }
 
 void ProgressBar::clear() {
   if (drawn_ < 0) return;
   drawn_ = -1;
   // Spaces instead of an escape sequence: plain for every terminal.
-  std::cerr << "\r" << std::string(label_.size() + kCells + 32, ' ') << "\r" << std::flush;
+  std::cerr << "\r" << std::string(label_.size() + kCells + 32 + kTimeWidth, ' ') << "\r" << std::flush;
 }
 
 }  // namespace kvlab

@@ -1,10 +1,14 @@
 // Progress on standard error: a bar that redraws itself on a terminal, nothing in a log.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 
 namespace kvlab {
+
+/// How long the rest takes at the pace so far, as ", 12 s left"; empty where nothing or all is done.
+std::string time_left(double passed_seconds, int64_t done, int64_t total);
 
 /// A bar of one case. Without a terminal only the messages around it are printed.
 class ProgressBar {
@@ -21,6 +25,8 @@ class ProgressBar {
   void clear();
 
  private:
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point start_ = Clock::now();
   std::string label_;
   int64_t total_;
   int64_t drawn_ = -1;  // filled cells last drawn, -1 for none

@@ -10,6 +10,7 @@
 #include "decoder_buffers.h"
 #include "kvlab/core/error.h"
 #include "kvlab/kernels/elementwise.h"
+#include "kvlab/model/step_timeline.h"
 #include "weight_product.h"
 
 namespace kvlab {
@@ -21,19 +22,24 @@ using Clock = std::chrono::steady_clock;
 // Adds the time since it was made, or since the last call, to one field of a profile.
 class Stopwatch {
  public:
-  explicit Stopwatch(StepProfile* profile) : profile_(profile) {
+  explicit Stopwatch(StepProfile* profile, int layer = StepTimeline::kNoLayer)
+      : profile_(profile), layer_(layer) {
     if (profile_ != nullptr) last_ = Clock::now();
   }
 
-  void count(int64_t StepProfile::*field) {
+  // `part` names it in a timeline.
+  void count(int64_t StepProfile::*field, const char* part) {
     if (profile_ == nullptr) return;
     const Clock::time_point now = Clock::now();
     profile_->*field += std::chrono::duration_cast<std::chrono::nanoseconds>(now - last_).count();
+    if (profile_->timeline != nullptr)
+      profile_->timeline->add(part, layer_, profile_->steps, last_, now);
     last_ = now;
   }
 
  private:
   StepProfile* profile_;
+  int layer_;
   Clock::time_point last_;
 };
 
@@ -140,7 +146,7 @@ at::Tensor Decoder::forward(const StepContext& context) const {
     }
   }
   embed(context);
-  watch.count(&StepProfile::other_ns);
+  watch.count(&StepProfile::other_ns, "embedding");
   for (size_t layer = 0; layer < plan_->layers.size(); ++layer) {
     attend(context, layer);
     feed_forward(context, layer);
@@ -157,7 +163,7 @@ at::Tensor Decoder::forward(const StepContext& context) const {
   }
   normalise(config_, plan_->final_norm, hidden, count, hidden, context.threads);
   plan_->round(hidden, count * d);
-  watch.count(&StepProfile::other_ns);
+  watch.count(&StepProfile::other_ns, "final norm");
   return at::from_blob(hidden, {count, d}, at::kFloat);
 }
 
@@ -171,15 +177,15 @@ void Decoder::attend(const StepContext& context, size_t layer) const {
   const int64_t width = query_width + kv_width;
   float* x = buffers.x.need(tokens * config_.d_model);
   float* normal = buffers.normal.need(tokens * config_.d_model);
-  Stopwatch watch(context.profile);
+  Stopwatch watch(context.profile, static_cast<int>(layer));
 
   normalise(config_, weights.attention_norm, x, tokens, normal, context.threads);
   plan_->round(normal, tokens * config_.d_model);
-  watch.count(&StepProfile::other_ns);
+  watch.count(&StepProfile::other_ns, "attention norm");
   Projections& qkv = buffers.projections(layer);
   multiply(weights.qkv, normal, tokens, qkv.data, kernels::Epilogue::store);
   plan_->round(qkv.data, tokens * width);
-  watch.count(&StepProfile::linear_ns);
+  watch.count(&StepProfile::linear_ns, "qkv");
   context.position.rotate(qkv.query, buffers.rotary);
   if (!context.cache.traits().keys_before_position) {
     context.position.rotate(qkv.key, buffers.rotary);
@@ -191,7 +197,7 @@ void Decoder::attend(const StepContext& context, size_t layer) const {
       kernels::to_bf16(qkv.data + token * width + query_width, to + token * kv_width, kv_width);
     }
   }
-  watch.count(&StepProfile::other_ns);
+  watch.count(&StepProfile::other_ns, "position");
 
   const int index = static_cast<int>(layer);
   context.cache.append(index, qkv.cache_key, qkv.cache_value);
@@ -199,19 +205,19 @@ void Decoder::attend(const StepContext& context, size_t layer) const {
   const FeedbackRequest& request = context.cache.traits().feedback;
   const bool observed = request.kind != FeedbackRequest::Kind::none;
   if (observed) buffers.feedback.begin(request, view);
-  watch.count(&StepProfile::cache_ns);
+  watch.count(&StepProfile::cache_ns, "cache append");
   context.attention.forward(AttentionInput{
       qkv.query, buffers.attended, context.plan, view, context.position, context.scratch,
       1.0F / std::sqrt(static_cast<float>(config_.head_dim)), config_.window, &context.threads,
       observed ? &buffers.feedback : nullptr});
   float* mixed = buffers.mixed.need(tokens * query_width);
   plan_->round(mixed, tokens * query_width);
-  watch.count(&StepProfile::attention_ns);
+  watch.count(&StepProfile::attention_ns, "attention");
   if (observed) context.cache.observe(index, buffers.feedback);
-  watch.count(&StepProfile::cache_ns);
+  watch.count(&StepProfile::cache_ns, "cache observe");
   multiply(weights.output, mixed, tokens, x, kernels::Epilogue::add);
   plan_->round(x, tokens * config_.d_model);
-  watch.count(&StepProfile::linear_ns);
+  watch.count(&StepProfile::linear_ns, "output");
 }
 
 void Decoder::feed_forward(const StepContext& context, size_t layer) const {
@@ -223,16 +229,16 @@ void Decoder::feed_forward(const StepContext& context, size_t layer) const {
   float* x = buffers.x.need(tokens * d);
   float* normal = buffers.normal.need(tokens * d);
   float* inner = buffers.inner.need(tokens * config_.d_mlp);
-  Stopwatch watch(context.profile);
+  Stopwatch watch(context.profile, static_cast<int>(layer));
 
   normalise(config_, weights.mlp_norm, x, tokens, normal, context.threads);
   plan_->round(normal, tokens * d);
-  watch.count(&StepProfile::other_ns);
+  watch.count(&StepProfile::other_ns, "mlp norm");
   multiply(weights.up, normal, tokens, inner, activation_of(config_.mlp));
   plan_->round(inner, tokens * config_.d_mlp);
   multiply(weights.down, inner, tokens, x, kernels::Epilogue::add);
   plan_->round(x, tokens * d);
-  watch.count(&StepProfile::linear_ns);
+  watch.count(&StepProfile::linear_ns, "mlp");
 }
 
 at::Tensor Decoder::logits(const StepContext& context, const at::Tensor& hidden) const {
@@ -242,7 +248,7 @@ at::Tensor Decoder::logits(const StepContext& context, const at::Tensor& hidden)
   float* logits = buffers.logits.need(std::max<int64_t>(count, 1) * config_.vocabulary);
   const WeightProduct multiply(buffers, context.threads, context.row_tokens);
   multiply(plan_->head, hidden.const_data_ptr<float>(), count, logits, kernels::Epilogue::store);
-  watch.count(&StepProfile::linear_ns);
+  watch.count(&StepProfile::linear_ns, "logits");
   return at::from_blob(logits, {count, config_.vocabulary}, at::kFloat);
 }
 

@@ -1,8 +1,11 @@
 #include "kvlab/runtime/experiment.h"
 
+#include <unistd.h>
+
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iostream>
 #include <sstream>
 #include <string_view>
 
@@ -13,6 +16,8 @@
 #include "kvlab/runtime/report_terminal.h"
 #include "kvlab/runtime/report_writer.h"
 #include "kvlab/runtime/run_log.h"
+#include "kvlab/runtime/terminal_colour.h"
+#include "kvlab/runtime/visible_text.h"
 
 namespace kvlab {
 
@@ -76,7 +81,11 @@ void print_summary(const ReportDocument& report, std::ostream& out) {
   for (const ReportSection& section : report.sections) {
     for (const ReportTable& table : section.tables) {
       out << "\n" << terminal_table(table) << "\n";
-      for (const std::string& sentence : report.conclusions) out << sentence << "\n";
+      const bool coloured = &out == &std::cout && wants_colour(STDOUT_FILENO);
+      for (const std::string& sentence : report.conclusions) {
+        const std::string shown = visible_text(sentence, LineBreaks::keep);
+        out << (coloured ? coloured_verdicts(shown) : shown) << "\n";
+      }
       return;
     }
   }

@@ -6,6 +6,7 @@
 
 #include "figure_style.h"
 #include "kvlab/core/error.h"
+#include "kvlab/runtime/csv_text.h"
 
 namespace kvlab {
 namespace {
@@ -80,14 +81,15 @@ ReportFigure line_chart(const FigureText& text, const FigureAxis& x, const Figur
   std::vector<double> all_x;
   std::vector<double> all_y;
   Json dashes = Json::array();
-  std::string csv = csv_line({"series", csv_text(x.title), csv_text(y.title), "low", "high"});
+  std::string csv =
+      csv_line({"series", csv_text_field(x.title), csv_text_field(y.title), "low", "high"});
   for (const auto& line : series) {
     add_once(names, line.name);
     KVLAB_CHECK_EQ(names.size(), static_cast<std::size_t>(&line - series.data()) + 1,
                    "[figures.line_chart] series names are unique, '", line.name, "' is not");
     dashes.push_back(line.dashed ? Json{6, 4} : Json{1, 0});
     for (const auto& point : line.points) {
-      csv += csv_line({csv_text(line.name), figure_style::csv_value(point.x),
+      csv += csv_line({csv_text_field(line.name), figure_style::csv_value(point.x),
                        figure_style::csv_value(point.y), figure_style::csv_value(point.low),
                        figure_style::csv_value(point.high)});
       if (!figure_style::drawable(x, point.x) || !figure_style::drawable(y, point.y)) {
@@ -173,10 +175,11 @@ ReportFigure bar_chart(const FigureText& text, const FigureAxis& value,
   std::vector<std::string> names;
   std::vector<std::string> categories;
   std::vector<double> totals;
-  std::string csv = csv_line({"category", "series", csv_text(value.title), "low", "high"});
+  std::string csv = csv_line({"category", "series", csv_text_field(value.title), "low", "high"});
   for (const auto& bar : bars) {
-    csv += csv_line({csv_text(bar.category), csv_text(bar.series), figure_style::csv_value(bar.value),
-                     figure_style::csv_value(bar.low), figure_style::csv_value(bar.high)});
+    csv += csv_line({csv_text_field(bar.category), csv_text_field(bar.series),
+                     figure_style::csv_value(bar.value), figure_style::csv_value(bar.low),
+                     figure_style::csv_value(bar.high)});
     add_once(names, bar.series);
     add_once(categories, bar.category);
     totals.resize(categories.size(), 0.0);
@@ -284,13 +287,14 @@ ReportFigure grid_chart(const FigureText& text, const std::string& row_title,
   const double step = std::clamp(700.0 / columns, 6.0, 26.0);
   constexpr double kSmallestLabelledStep = 15;
 
-  std::string csv = csv_line({"panel", csv_text(row_title), csv_text(column_title), "category", "label"});
+  std::string csv = csv_line({"panel", csv_text_field(row_title), csv_text_field(column_title),
+                              "category", "label"});
   Json plots = Json::array();
   for (const auto& panel : panels) {
     Json values = Json::array();
     for (const auto& cell : panel.cells) {
-      csv += csv_line({csv_text(panel.name), std::to_string(cell.row), std::to_string(cell.column),
-                       csv_text(cell.category), csv_text(cell.label)});
+      csv += csv_line({csv_text_field(panel.name), std::to_string(cell.row),
+                       std::to_string(cell.column), csv_text_field(cell.category), csv_text_field(cell.label)});
       values.push_back(Json{{"row", cell.row}, {"column", cell.column},
                             {"category", cell.category}, {"label", cell.label}});
     }

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "kvlab/core/error.h"
+#include "kvlab/runtime/csv_text.h"
 
 namespace kvlab {
 namespace {
@@ -344,12 +345,6 @@ std::string csv_field(std::string_view text) {
   return quoted + "\"";
 }
 
-std::string csv_text(std::string_view text) {
-  const bool formula =
-      !text.empty() && std::string_view("=+-@\t\r").find(text.front()) != std::string_view::npos;
-  return (formula ? "'" : "") + std::string(text);
-}
-
 std::string csv_line(const std::vector<std::string>& fields) {
   std::string line;
   for (std::size_t i = 0; i < fields.size(); ++i) {
@@ -410,10 +405,10 @@ std::string to_csv(const ReportTable& table) {
   for (std::size_t i = 0; i < table.columns.size(); ++i) {
     const auto& column = table.columns[i];
     const std::string unit = column.unit.empty() ? "" : " [" + column.unit + "]";
-    fields.push_back(csv_text(column.key + unit));
+    fields.push_back(csv_text_field(column.key + unit));
     if (with_interval[i]) {
-      fields.push_back(csv_text(column.key + "_low" + unit));
-      fields.push_back(csv_text(column.key + "_high" + unit));
+      fields.push_back(csv_text_field(column.key + "_low" + unit));
+      fields.push_back(csv_text_field(column.key + "_high" + unit));
     }
   }
   std::string csv = csv_line(fields);
@@ -424,7 +419,7 @@ std::string to_csv(const ReportTable& table) {
       if (cell.number) {
         fields.push_back(csv_number(cell.number));
       } else {
-        fields.push_back(cell.text == kDash ? std::string() : csv_text(cell.text));
+        fields.push_back(cell.text == kDash ? std::string() : csv_text_field(cell.text));
       }
       if (with_interval[i]) {
         fields.push_back(csv_number(cell.low));

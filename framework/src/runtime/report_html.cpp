@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include "kvlab/core/error.h"
+#include "kvlab/runtime/csv_text.h"
 #include "kvlab/runtime/report_render.h"
 #include "kvlab/runtime/verdict_words.h"
 #include "kvlab/runtime/visible_text.h"
@@ -173,9 +174,10 @@ std::optional<double> field_number(const std::string& field) {
   return value;
 }
 
-// The words behind the apostrophe of `csv_text`.
+// The words behind the apostrophe of `csv_text_field`.
 std::string without_guard(const std::string& field) {
-  const bool guarded = !field.empty() && field.front() == '\'' && csv_text(field.substr(1)) == field;
+  const bool guarded = !field.empty() && field.front() == '\'' &&
+                       csv_text_field(field.substr(1)) == field;
   return guarded ? field.substr(1) : field;
 }
 

@@ -94,6 +94,7 @@ tbody th.long { white-space: normal; }
 .num { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .unit { display: block; font-weight: 400; font-size: .85em; color: var(--soft);
   white-space: nowrap; }
+.sortable thead th { cursor: pointer; }
 th button { font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer;
   display: inline-block; text-align: inherit; text-decoration: underline dotted var(--line) 2px;
   text-underline-offset: .25em; }
@@ -186,7 +187,8 @@ const char* const kScript = R"js(
       click.textContent = label.textContent;
       click.title = "Sort by this column: ascending, descending, as written";
       label.replaceWith(click);
-      click.addEventListener("click", function () {
+      // The whole heading takes the click; its button is for the keyboard.
+      heading.addEventListener("click", function () {
         var order = { none: "ascending", ascending: "descending", descending: "none" };
         var next = order[heading.getAttribute("aria-sort") || "none"];
         headings.forEach(function (other) { other.removeAttribute("aria-sort"); });

@@ -5,6 +5,7 @@
 
 #include "figure_style.h"
 #include "kvlab/core/error.h"
+#include "kvlab/runtime/csv_text.h"
 #include "kvlab/runtime/figures.h"
 
 namespace kvlab {
@@ -156,11 +157,12 @@ ReportFigure scatter_chart(const FigureText& text, const FigureAxis& x, const Fi
   const bool with_intervals = std::any_of(points.begin(), points.end(), [](const auto& point) {
     return point.x_low || point.x_high || point.y_low || point.y_high;
   });
-  std::vector<std::string> fields{"label", csv_text(x.title), csv_text(y.title), "dominated"};
+  std::vector<std::string> fields{"label", csv_text_field(x.title), csv_text_field(y.title),
+                                  "dominated"};
   if (with_intervals) fields.insert(fields.end(), {"x_low", "x_high", "y_low", "y_high"});
   std::string csv = csv_line(fields);
   for (const auto& point : points) {
-    fields = {csv_text(point.label), figure_style::csv_value(point.x),
+    fields = {csv_text_field(point.label), figure_style::csv_value(point.x),
               figure_style::csv_value(point.y), point.dominated ? "yes" : "no"};
     if (with_intervals) {
       for (const auto& end : {point.x_low, point.x_high, point.y_low, point.y_high})

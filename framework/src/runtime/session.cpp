@@ -5,6 +5,7 @@
 
 #include "kvlab/core/error.h"
 #include "kvlab/kernels/elementwise.h"
+#include "kvlab/model/step_timeline.h"
 #include "kvlab/runtime/process.h"
 #include "kvlab/runtime/row_crossover.h"
 
@@ -160,15 +161,17 @@ void Session::step(std::span<const RowFeed> feeds, const LogitsSink& sink) {
     plan_.add(slice, feed.text.subspan(static_cast<size_t>(slice.first_position),
                                        static_cast<size_t>(slice.count)));
   }
-  const auto timed = [this](auto&& part) {
+  const auto timed = [this](const char* name, auto&& part) {
     if (profile_ == nullptr) return part();
     const auto start = std::chrono::steady_clock::now();
     part();
-    profile_->cache_ns += std::chrono::duration_cast<std::chrono::nanoseconds>(
-                              std::chrono::steady_clock::now() - start)
-                              .count();
+    const auto end = std::chrono::steady_clock::now();
+    profile_->cache_ns +=
+        std::chrono::duration_cast<std::chrono::nanoseconds>(end - start).count();
+    if (profile_->timeline != nullptr)
+      profile_->timeline->add(name, StepTimeline::kNoLayer, profile_->steps, start, end);
   };
-  timed([this] { cache_->begin_step(plan_); });
+  timed("cache begin step", [this] { cache_->begin_step(plan_); });
   try {
     const StepContext context{plan_,    *cache_,    shape_.dtype, *attention_, *position_,
                               scratch_, workspace_, threads_,     row_tokens_, profile_};
@@ -197,7 +200,7 @@ void Session::step(std::span<const RowFeed> feeds, const LogitsSink& sink) {
     cache_->abort_step();
     throw;
   }
-  timed([this] { cache_->end_step(); });
+  timed("cache end step", [this] { cache_->end_step(); });
   if (profile_ != nullptr) ++profile_->steps;
   work_.token_forwards += plan_.num_tokens();
   ++work_.steps;

@@ -6,6 +6,8 @@
 
 namespace kvlab {
 
+class StepTimeline;
+
 /// Where the time of steps went, in nanoseconds.
 struct StepProfile {
   int64_t steps = 0;
@@ -13,6 +15,7 @@ struct StepProfile {
   int64_t attention_ns = 0;
   int64_t cache_ns = 0;      ///< begin_step, append, view, end_step
   int64_t other_ns = 0;      ///< norms, positions, embedding, checks
+  StepTimeline* timeline = nullptr;  ///< where set, gets every part with its layer and times
 
   int64_t total_ns() const { return linear_ns + attention_ns + cache_ns + other_ns; }
 };

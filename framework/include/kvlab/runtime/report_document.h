@@ -164,11 +164,6 @@ ReportDocument report_document_from_json(std::string_view text);
 /// Quotes one CSV field after RFC 4180 where it needs quotes.
 std::string csv_field(std::string_view text);
 
-/// Makes words safe in a spreadsheet: text that one would take for a formula (it begins with '=', '+',
-/// '-', '@', a tab or a carriage return) gets a leading apostrophe. For names and sentences only;
-/// numbers are written as they are.
-std::string csv_text(std::string_view text);
-
 /// Joins fields into one CSV line that ends in CR LF.
 std::string csv_line(const std::vector<std::string>& fields);
 
@@ -176,7 +171,7 @@ std::string csv_line(const std::vector<std::string>& fields);
 std::vector<std::vector<std::string>> parse_csv(const std::string& text);
 
 /// Writes a table as CSV: column keys (with the unit, as in "ttft [ms]"), then rows. Cells with a
-/// number are written with all its digits and not as their text; the others as `csv_text`.
+/// number are written with all its digits and not as their text; the others as `csv_text_field`.
 std::string to_csv(const ReportTable& table);
 
 }  // namespace kvlab
