@@ -1,6 +1,9 @@
 // CITATION.cff names the version that is built.
 #include <gtest/gtest.h>
-#include <yaml-cpp/yaml.h>
+
+#include <fstream>
+#include <set>
+#include <string>
 
 #include "kvlab/core/version.h"
 
@@ -8,12 +11,12 @@ namespace kvlab {
 namespace {
 
 TEST(Citation, NamesTheVersionAndTheLicence) {
-  const YAML::Node citation = YAML::LoadFile(KVLAB_SOURCE_DIR "/CITATION.cff");
-  EXPECT_EQ(citation["version"].as<std::string>(), KVLAB_FRAMEWORK_VERSION);
-  EXPECT_EQ(citation["license"].as<std::string>(), "Apache-2.0");
-  EXPECT_EQ(citation["cff-version"].as<std::string>(), "1.2.0");
-  EXPECT_TRUE(citation["authors"][0]["name"].IsDefined());
-  EXPECT_TRUE(citation["title"].IsDefined());
+  std::ifstream file(KVLAB_SOURCE_DIR "/CITATION.cff");
+  std::set<std::string> lines;
+  for (std::string line; std::getline(file, line);) lines.insert(line);
+  EXPECT_TRUE(lines.contains("version: " KVLAB_FRAMEWORK_VERSION));
+  EXPECT_TRUE(lines.contains("license: Apache-2.0"));
+  EXPECT_TRUE(lines.contains("cff-version: 1.2.0"));
 }
 
 }  // namespace
