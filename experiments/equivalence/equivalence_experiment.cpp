@@ -97,7 +97,8 @@ EquivalenceExperiment::EquivalenceExperiment(ExperimentConfig& config, const Reg
   const unsigned hardware = std::thread::hardware_concurrency();
   threads_ = hardware == 0 ? 1 : static_cast<int>(hardware);
   if (auto runtime = reader.optional_child("runtime")) {
-    threads_ = static_cast<int>(runtime->integer_or("threads", threads_, {1, 1024}));
+    const std::optional<int64_t> threads = runtime->optional_integer("threads", {1, 1024});
+    if (threads) threads_ = static_cast<int>(*threads);
     runtime->finish();
   }
 }

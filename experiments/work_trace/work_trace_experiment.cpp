@@ -22,6 +22,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+constexpr int64_t kMostCounted = int64_t{1} << 24;  // the model's context decides before that
 constexpr size_t kMostTokens = 64;  // a picture of more shows nothing
 constexpr uint64_t kCounterSeed = 1;
 
@@ -115,8 +116,8 @@ void WorkTraceExperiment::read_counters(ConfigReader reader) {
   Counters counters;
   counters.model = reader.has("model") ? parse_model(reader) : source_;
   const ModelConfig shape = model_shape(counters.model);
-  counters.prompt_tokens = reader.integer("prompt_tokens", {1, shape.context});
-  counters.new_tokens = reader.integer("new_tokens", {1, shape.context});
+  counters.prompt_tokens = reader.integer("prompt_tokens", {1, kMostCounted});
+  counters.new_tokens = reader.integer("new_tokens", {1, kMostCounted});
   if (counters.prompt_tokens + counters.new_tokens - 1 > shape.context) {
     reader.fail("new_tokens",
                 detail::concat(counters.prompt_tokens, " prompt tokens and ", counters.new_tokens,

@@ -136,7 +136,9 @@ void print_entry(const Json& entry) {
             << plain(entry.at("origin")) << ")\n  " << plain(entry.at("summary")) << "\n";
   if (entry.at("citation") != "") std::cout << "  source: " << plain(entry.at("citation")) << "\n";
   print_options(entry.at("options"));
-  for (const Json& example : entry.at("examples")) {
+  // Those of experiments are whole files for the schema; their configs are listed below.
+  const Json examples = entry.at("kind") == "experiment" ? Json::array() : entry.at("examples");
+  for (const Json& example : examples) {
     std::cout << "  example: " << plain(entry.at("name")) << ":" << plain(example) << "\n";
   }
   if (entry.contains("bytes_formula")) {

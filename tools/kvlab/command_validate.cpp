@@ -1,39 +1,77 @@
 #include "command_validate.h"
 
+#include <algorithm>
 #include <iostream>
 #include <memory>
 
 #include "exit_code.h"
 #include "experiment_argument.h"
+#include "kvlab/runtime/config_check.h"
+#include "named_config.h"
 
 namespace kvlab {
 
 namespace {
 
 struct ValidateArguments {
-  std::string config;
-  std::vector<std::string> overrides;
+  std::vector<std::string> words;
   std::vector<std::string> plugins;
 };
 
+// A word that sets a key, as run takes it after the config.
+bool is_override(const std::string& word) {
+  return word.starts_with('+') || word.starts_with('~') || word.find('=') != std::string::npos;
+}
+
+// Prints what is wrong with one file, and returns how much that is.
+std::vector<ConfigProblem> check(const std::string& config,
+                                 const std::vector<std::string>& overrides,
+                                 const std::vector<std::string>& plugins) {
+  // A registry of its own: one file's plugins are not there for the next.
+  Registry registry = open_registry(plugins);
+  const std::string path = find_experiment(config);
+  const std::vector<ConfigProblem> problems = check_experiment(path, overrides, registry);
+  if (problems.empty()) {
+    std::cout << config << ": ok" << std::endl;
+    return problems;
+  }
+  for (const ConfigProblem& problem : problems) std::cerr << problem.message << "\n";
+  const std::string hint = other_kind_hint(ConfigKind::experiment, path);
+  std::cerr << config << ": " << problems.size() << (problems.size() == 1 ? " error" : " errors")
+            << hint << "\n";
+  return problems;
+}
+
 int run_validate(const ValidateArguments& arguments) {
-  Registry registry = open_registry(arguments.plugins);
-  (void)open_experiment(arguments.config, arguments.overrides, registry);
-  std::cout << arguments.config << ": ok\n";
-  return kExitOk;
+  std::vector<std::string> configs, overrides;
+  for (const std::string& word : arguments.words) {
+    (is_override(word) ? overrides : configs).push_back(word);
+  }
+  KVLAB_CHECK(!configs.empty(),
+              "[command_line.config] no config is named; write kvlab validate CONFIG [key=value]");
+  int code = kExitOk;
+  for (const std::string& config : configs) {
+    const std::vector<ConfigProblem> problems = check(config, overrides, arguments.plugins);
+    if (problems.empty()) continue;
+    const bool missing = std::all_of(problems.begin(), problems.end(),
+                                     [](const ConfigProblem& problem) { return problem.missing; });
+    code = missing && code != kExitUsage ? kExitMissing : kExitUsage;
+  }
+  return code;
 }
 
 }  // namespace
 
 void add_validate_command(CLI::App& app, Invocation& invocation) {
-  CLI::App* command =
-      app.add_subcommand("validate", "Check an experiment file without running it.");
+  CLI::App* command = app.add_subcommand(
+      "validate", "Check experiment files without running them; all errors are printed.");
   const auto arguments = std::make_shared<ValidateArguments>();
   command
-      ->add_option("config", arguments->config,
-                   "The experiment's YAML, or its name in configs/experiments")
-      ->required();
-  command->add_option("overrides", arguments->overrides, "key=value, applied in order");
+      ->add_option("configs", arguments->words,
+                   "Experiment YAML files, or names in configs/experiments; then key=value "
+                   "overrides, applied in order to each")
+      ->required()
+      ->option_text("CONFIG... [KEY=VALUE...]");
   add_plugin_option(*command, arguments->plugins);
   command->callback([arguments, &invocation] {
     invocation.run = [arguments] { return run_validate(*arguments); };

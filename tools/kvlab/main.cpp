@@ -14,6 +14,7 @@
 #include "command_power.h"
 #include "command_report.h"
 #include "command_run.h"
+#include "command_schema.h"
 #include "command_score.h"
 #include "command_sweep.h"
 #include "command_tokenize.h"
@@ -57,6 +58,7 @@ void add_commands(CLI::App& app, Invocation& invocation) {
   add_describe_command(app, invocation);
   add_plugin_command(app, invocation);
   add_validate_command(app, invocation);
+  add_schema_command(app, invocation);
   add_run_command(app, invocation);
   add_sweep_command(app, invocation);
   add_worker_command(app, invocation);

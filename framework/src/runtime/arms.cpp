@@ -1,5 +1,7 @@
 #include "kvlab/runtime/arms.h"
 
+#include "kvlab/runtime/config_error.h"
+
 namespace kvlab {
 
 SessionOptions arm_session_options(const RuntimeConfig& runtime, const ArmConfig& arm, int64_t rows,
@@ -27,6 +29,7 @@ void check_arms(const ConfigReader& reader, const std::vector<ArmConfig>& arms,
                 int64_t rows, int64_t max_length) {
   const ModelConfig model = model_shape(source);
   std::string reasons;
+  std::vector<ConfigProblem> problems;
   for (const ArmConfig& arm : arms) {
     const ComponentSpec position = arm.position.value_or(model.position);
     (void)registry.cache_options(arm.cache);
@@ -38,10 +41,16 @@ void check_arms(const ConfigReader& reader, const std::vector<ArmConfig>& arms,
          incompatibilities(used, registry, arm_session_options(runtime, arm, rows, max_length),
                            has_position_table(source, model, position))) {
       reasons += "\n  - arm '" + arm.name + "': " + reason;
+      problems.push_back({arm.where, "arms." + std::to_string(&arm - arms.data()),
+                          arm.where + ": arm '" + arm.name + "' cannot work with model '" +
+                              source.name + "': " + reason});
     }
   }
-  if (!reasons.empty()) {
+  if (reasons.empty()) return;
+  try {
     reader.fail("arms", "these cannot work together with model '" + source.name + "':" + reasons);
+  } catch (const ConfigError& error) {
+    throw ConfigError(error.what(), std::move(problems));
   }
 }
 

@@ -7,6 +7,7 @@
 #include "config_tree.h"
 #include "kvlab/core/component.h"
 #include "kvlab/core/error.h"
+#include "kvlab/runtime/config_edit.h"
 #include "kvlab/runtime/config_node.h"
 
 namespace kvlab {
@@ -286,7 +287,60 @@ class Loader {
   int files_ = 0;
 };
 
+void place_all(Tree& tree, const Place& place) {
+  tree.place = place;
+  for (Member& member : tree.members) {
+    member.place = place;
+    place_all(member.value, place);
+  }
+  for (Tree& item : tree.items) place_all(item, place);
+}
+
+// Looks for the edit's path below `tree`, which stands at `path`. False where nothing is there.
+bool edit(Tree& tree, const std::string& path, const ConfigEdit& change) {
+  const auto replace = [&](Tree& value) {
+    auto source = std::make_shared<Source>(*value.place.source);
+    Tree list = config::parse_yaml(detail::concat("[", *change.replacement, "\n]"), source);
+    const Place place = value.place;
+    value = std::move(list.items.front());
+    place_all(value, place);
+  };
+  const auto below = [&](const std::string& inner) {
+    return change.path.starts_with(inner + ".");
+  };
+  for (size_t i = 0; i < tree.members.size(); ++i) {
+    const std::string inner = config::join_path(path, tree.members[i].key);
+    if (inner == change.path) {
+      if (change.replacement) {
+        replace(tree.members[i].value);
+      } else {
+        tree.members.erase(tree.members.begin() + static_cast<std::ptrdiff_t>(i));
+      }
+      return true;
+    }
+    if (below(inner) && edit(tree.members[i].value, inner, change)) return true;
+  }
+  for (size_t i = 0; i < tree.items.size(); ++i) {
+    const std::string inner = config::join_path(path, std::to_string(i));
+    if (inner == change.path && change.replacement) {
+      replace(tree.items[i]);
+      return true;
+    }
+    if (below(inner) && edit(tree.items[i], inner, change)) return true;
+  }
+  return false;
+}
+
 }  // namespace
+
+ConfigNode load_edited_config(const std::string& path, const std::vector<std::string>& overrides,
+                              const std::vector<ConfigEdit>& edits) {
+  Loader loader(path);
+  Tree tree = loader.load_text(read_text(path));
+  for (const std::string& override_text : overrides) loader.apply(tree, override_text);
+  for (const ConfigEdit& change : edits) edit(tree, "", change);
+  return config::freeze(tree);
+}
 
 ConfigNode parse_config_text(std::string_view text, const std::string& file_name) {
   return config::freeze(Loader(file_name).load_text(text));

@@ -7,6 +7,7 @@
 
 #include "config_tree.h"
 #include "kvlab/core/error.h"
+#include "kvlab/runtime/config_error.h"
 
 namespace kvlab {
 
@@ -115,7 +116,9 @@ const std::string* Tree::scalar(std::string_view key) const {
 }
 
 void fail(const Place& place, const std::string& path, const std::string& message) {
-  throw UserError(detail::concat(place.text(), ": ", path, path.empty() ? "" : ": ", message));
+  const std::string text =
+      detail::concat(place.text(), ": ", path, path.empty() ? "" : ": ", message);
+  throw ConfigError(text, {{place.text(), path, text}});
 }
 
 std::string join_path(const std::string& path, std::string_view key) {
@@ -227,8 +230,9 @@ std::string resolve_path(const ConfigNode& scalar) {
 }
 
 void fail_at(const ConfigNode& node, const std::string& message) {
-  throw UserError(detail::concat(node.where(), ": ", node.path(), node.path().empty() ? "" : ": ",
-                                 message));
+  const std::string text = detail::concat(node.where(), ": ", node.path(),
+                                          node.path().empty() ? "" : ": ", message);
+  throw ConfigError(text, {{node.where(), node.path(), text}});
 }
 
 }  // namespace kvlab

@@ -8,7 +8,9 @@
 #include <iostream>
 #include <sstream>
 #include <string_view>
+#include <utility>
 
+#include "experiment_tree.h"
 #include "kvlab/core/error.h"
 #include "kvlab/runtime/arm_process.h"
 #include "kvlab/runtime/plugin_loader.h"
@@ -144,7 +146,12 @@ LoadedExperiment load_experiment(const std::string& path, const std::vector<std:
                                  Registry& registry) {
   const ConfigNode root = load_config_file(path, overrides);
   refuse_sweep(root);
-  LoadedExperiment loaded{parse_experiment(root), read_text(path), nullptr};
+  return open_experiment_tree(root, read_text(path), registry);
+}
+
+LoadedExperiment open_experiment_tree(const ConfigNode& root, std::string input_text,
+                                      Registry& registry) {
+  LoadedExperiment loaded{parse_experiment(root), std::move(input_text), nullptr};
   load_named_plugins(loaded.config, registry);
   const ConfigNode* kind = root.find("experiment");
   const ExperimentEntry& entry =

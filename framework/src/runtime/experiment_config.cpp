@@ -8,6 +8,7 @@
 #include "kvlab/core/byte_size.h"
 #include "kvlab/core/error.h"
 #include "kvlab/runtime/arm_trials.h"
+#include "kvlab/runtime/config_schema.h"
 #include "kvlab/runtime/row_crossover.h"
 
 namespace kvlab {
@@ -184,6 +185,7 @@ class ShapeReader {
 };
 
 ModelSource read_model_source(ConfigReader model) {
+  note_part(model, "model");
   ModelSource result;
   result.where = model.node().where();
   result.name = model.text("name");
@@ -222,6 +224,7 @@ ModelSource read_model_source(ConfigReader model) {
 MeasureConfig read_measure(ConfigReader& reader, const std::string& key, MeasureConfig config,
                            const std::vector<const char*>& others) {
   ConfigReader child = child_or_empty(reader, key);
+  note_part(child, others.empty() ? "measure" : "comparison_measure");
   config.repeats = static_cast<int>(child.integer_or("repeats", config.repeats, {1, 1000}));
   config.warmup = static_cast<int>(child.integer_or("warmup", config.warmup, {0, 1000}));
   config.interleave = child.boolean_or("interleave", config.interleave);
@@ -289,7 +292,7 @@ ExperimentConfig parse_experiment(const ConfigNode& root) {
   }
   const std::string kind = reader.text("experiment");
   const std::string question = reader.text("question");
-  const std::string title = reader.text_or("title", question);
+  const std::string title = reader.optional_text("title").value_or(question);
   const std::optional<std::string> metric = reader.optional_text("primary_metric");
   const std::vector<std::string> plugins = read_plugins(reader);
   return {schema, kind, question, title, metric, plugins, root, reader};
@@ -340,6 +343,7 @@ Isolation parse_isolation(ConfigReader& reader, const std::string& key) {
 ArmLimits parse_limits(ConfigReader& reader, const std::string& key) {
   std::optional<ConfigReader> child = reader.optional_child(key);
   if (!child) return {};
+  note_part(*child, "limits");
   ArmLimits limits;
   if (child->has("seconds")) limits.seconds = child->number("seconds", {0, kMostSeconds, true});
   if (child->has("memory")) limits.memory_bytes = read_bytes(*child, "memory");
@@ -354,6 +358,7 @@ std::vector<ArmConfig> parse_arms(ConfigReader& reader, const std::string& key) 
   const Isolation isolation = parse_isolation(reader);
   std::vector<ArmConfig> arms;
   for (ConfigReader& child : reader.children(key)) {
+    note_part(child, "arm");
     ArmConfig arm;
     arm.where = child.node().where();
     arm.name = child.text("name");
@@ -400,18 +405,20 @@ std::string parse_control(ConfigReader& reader, const std::vector<ArmConfig>& ar
 
 RuntimeConfig parse_runtime(ConfigReader& reader, const std::string& key) {
   ConfigReader child = child_or_empty(reader, key);
+  note_part(child, "runtime");
   RuntimeConfig config;
   const unsigned hardware = std::thread::hardware_concurrency();
-  config.threads =
-      static_cast<int>(child.integer_or("threads", hardware == 0 ? 1 : hardware, {1, 1024}));
+  // Defaults that depend on the machine or on other keys are no defaults of the schema.
+  const std::optional<int64_t> threads = child.optional_integer("threads", {1, 1024});
+  config.threads = static_cast<int>(threads.value_or(hardware == 0 ? 1 : hardware));
   refuse_int8(child, "dtype", "int8 is a type of weights alone; write weights: int8, and f32 or "
                               "bf16 here for activations and cache");
   refuse_int8(child, "cache_dtype", "a cache that keeps codes is a cache of its own; choose one as "
                                     "the arm's cache, and f32 or bf16 here");
   const std::string dtype = child.choice_or("dtype", "f32", kDtypes);
   config.activations = parse_dtype(dtype);
-  config.weights = parse_weight_type(child.choice_or("weights", dtype, kWeightTypes));
-  config.cache = parse_dtype(child.choice_or("cache_dtype", dtype, kDtypes));
+  config.weights = parse_weight_type(child.optional_choice("weights", kWeightTypes).value_or(dtype));
+  config.cache = parse_dtype(child.optional_choice("cache_dtype", kDtypes).value_or(dtype));
   config.attention = child.component_or("attention", config.attention);
   config.row_tokens = child.integer_or("row_tokens", 0, {kLibraryProductsOnly, kMostRowTokens});
   config.chunk = child.integer_or("chunk", 0, {0, kLargestSize});
@@ -425,6 +432,7 @@ RuntimeConfig parse_runtime(ConfigReader& reader, const std::string& key) {
 
 SamplerConfig parse_sampler(ConfigReader& reader, const std::string& key) {
   ConfigReader child = child_or_empty(reader, key);
+  note_part(child, "sampler");
   SamplerConfig config;
   const bool present = reader.has(key);
   if (!present || child.choice("type", {"greedy", "sample"}) == "greedy") {

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "kvlab/core/error.h"
+#include "kvlab/runtime/config_schema.h"
 
 namespace kvlab {
 
@@ -64,6 +65,7 @@ PromptSpec::PromptSpec(ConfigReader reader) : PromptSpec(std::move(reader), Ever
 }
 
 PromptSpec::PromptSpec(ConfigReader reader, EveryLine) : reader_(std::move(reader)) {
+  note_part(reader_, "prompt");
   int kinds = 0;
   for (const char* kind : {"text", "file", "jsonl", "ids", "random"}) {
     if (!reader_.has(kind)) continue;
@@ -73,6 +75,9 @@ PromptSpec::PromptSpec(ConfigReader reader, EveryLine) : reader_(std::move(reade
   if (kinds != 1) {
     fail_at(reader_.node(), detail::concat("a prompt is one of text, file, jsonl, ids and random, got ",
                                            kinds, " of them"));
+  }
+  for (const char* key : {"line", "field"}) {
+    if (reader_.has(key) && kind_ != "jsonl") reader_.fail(key, "this belongs to a jsonl prompt");
   }
   count_ = reader_.integer_or("tokens", 0, {1, kMostTokens});
   if (kind_ == "text") {

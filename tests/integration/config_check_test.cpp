@@ -1,0 +1,141 @@
+// kvlab validate reports everything at once, and the schema that ships is the one kvlab prints.
+#include "kvlab/runtime/config_check.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "kvlab/runtime/json_schema.h"
+#include "tests/fixtures/run_config.h"
+#include "tests/fixtures/run_program.h"
+#include "tests/fixtures/tiny_model.h"
+
+namespace kvlab::test {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+using testing::Not;
+
+const std::string kBinary = KVLAB_BINARY_DIR "/bin/kvlab";
+const fs::path kSource = KVLAB_SOURCE_DIR;
+
+constexpr const char* kManyMistakes = R"(schema: kvlab/1
+experiment: generation_benchmark
+question: Is everything reported?
+titel: a slip
+model: {use: @MODEL@}
+workload:
+  prompt: {random: 11}
+  prompt_tokens: [16, x]
+  new_tokens: [16]
+  gate_tokens: 1
+arms:
+  - {name: a, cache: none}
+  - {name: b, cache: pagde}
+  - {name: c, cache: {type: paged, block_sise: 3, max_blocks: many}}
+  - {name: d, cache: 'gqa_shared:kv_heads=7'}
+  - {name: e, cache: none, attention: eagre}
+  - {name: f, cache: 'gqa_shared:kv_heads=5'}
+control: nobody
+runtime: {threads: 0, dtype: fp16, chunck: 3}
+measure: {repeats: "3", interleave: yess}
+)";
+
+std::string many_mistakes() {
+  std::string text = kManyMistakes;
+  const std::string name = "@MODEL@";
+  return text.replace(text.find(name), name.size(), kSource / "configs/models/tiny_llama.yaml");
+}
+
+TEST(ConfigCheck, EveryErrorOfAFileIsPrintedWithItsPlaceAndInOrder) {
+  const TemporaryFolder folder;
+  const std::string file = folder.write("many.yaml", many_mistakes());
+  const ProgramResult result = run_program({kBinary, "validate", file});
+  EXPECT_EQ(result.exit_code, 2);
+  const std::vector<std::pair<std::string, std::string>> wanted = {
+      {"4:1", "'titel' is not known"},     {"8:23", "whole number, got 'x'"},
+      {"10:16", "from 2 to 65536, got 1"}, {"13:22", "no cache is named 'pagde'"},
+      {"14:48", "'block_sise'"},           {"14:63", "whole number, got 'many'"},
+      {"15:5", "arm 'd' cannot work"},     {"16:38", "no attention is named 'eagre'"},
+      {"17:5", "arm 'f' cannot work"},     {"18:10", "control must name an arm"},
+      {"19:20", "from 1 to 1024, got 0"},  {"19:30", "'fp16' is not a choice"},
+      {"19:36", "'chunck' is not known"},  {"20:20", "drop the quotes"},
+      {"20:37", "true or false, got 'yess'"}};
+  std::istringstream lines(result.err);
+  std::string line;
+  for (const auto& [place, text] : wanted) {
+    ASSERT_TRUE(std::getline(lines, line)) << "nothing at " << place << " in\n" << result.err;
+    EXPECT_TRUE(line.starts_with(file + ":" + place + ": ")) << line << "\n  wanted " << place;
+    EXPECT_THAT(line, HasSubstr(text));
+  }
+  std::getline(lines, line);
+  EXPECT_EQ(line, file + ": " + std::to_string(wanted.size()) + " errors") << result.err;
+  EXPECT_FALSE(std::getline(lines, line)) << "more than was wrong: " << line;
+}
+
+TEST(ConfigCheck, SeveralFilesAreCheckedAndOneBadOneDecidesTheExitCode) {
+  const TemporaryFolder folder;
+  const std::string bad = folder.write("bad.yaml", many_mistakes());
+  const ProgramResult result = run_program({kBinary, "validate", "quickstart", bad, "work_trace"});
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_THAT(result.out, HasSubstr("quickstart: ok"));
+  EXPECT_THAT(result.out, HasSubstr("work_trace: ok"));
+  EXPECT_THAT(result.out, Not(HasSubstr("bad.yaml")));
+}
+
+// Each file there holds one mistake, so that more errors than one follow from it.
+TEST(ConfigCheck, NoConsequenceOfAnErrorIsReportedAsAnother) {
+  int files = 0;
+  for (const auto& entry : fs::directory_iterator(kSource / "tests/fixtures/bad_configs")) {
+    if (entry.path().extension() != ".yaml") continue;
+    ++files;
+    Registry registry = full_registry();
+    std::vector<ConfigProblem> problems;
+    try {
+      problems = check_experiment(entry.path(), {}, registry);
+    } catch (const MissingError&) {
+      continue;  // a file that is used and not there ends the reading
+    }
+    // The weights that this one names are missing as well.
+    const bool two = entry.path().filename().string().starts_with("71_");
+    EXPECT_EQ(problems.size(), two ? 2u : 1u) << entry.path();
+    for (const ConfigProblem& problem : problems) {
+      EXPECT_NE(problem.message.find(".yaml:"), std::string::npos) << problem.message;
+    }
+  }
+  EXPECT_GE(files, 100);
+}
+
+TEST(ConfigCheck, EveryBuiltInKindTakesPartInTheSchema) {
+  const Registry registry = full_registry();
+  const auto json = experiment_schema(registry);
+  for (const ExperimentEntry& entry : registry.experiments()) {
+    const auto& kind = json.at("$defs").at("experiment_" + entry.info.name);
+    EXPECT_TRUE(kind.contains("additionalProperties"))
+        << entry.info.name << " gives no info.examples, so that slips in its keys go unseen";
+  }
+}
+
+std::string text_of(const fs::path& file) {
+  std::ifstream stream(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+TEST(ConfigCheck, TheCopiesInConfigsSchemaAreWhatKvlabPrints) {
+  const Registry registry = full_registry();
+  const char* advice = "; write it anew with tools/check_schema --update";
+  EXPECT_TRUE(text_of(kSource / "configs/schema/experiment.json") ==
+              experiment_schema(registry).dump(2) + "\n") << "experiment.json" << advice;
+  EXPECT_TRUE(text_of(kSource / "configs/schema/model.json") ==
+              model_schema(registry).dump(2) + "\n") << "model.json" << advice;
+  EXPECT_TRUE(text_of(kSource / "configs/schema/cache.json") ==
+              cache_schema(registry).dump(2) + "\n") << "cache.json" << advice;
+}
+
+}  // namespace
+}  // namespace kvlab::test
