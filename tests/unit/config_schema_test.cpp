@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
+
 #include "kvlab/runtime/experiment.h"
 #include "kvlab/runtime/json_schema.h"
 #include "kvlab/runtime/registry.h"
@@ -13,6 +15,7 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
+using Json = nlohmann::ordered_json;
 
 template <typename Read>
 MapSchema record(const std::vector<std::string>& texts, const Read& read) {
@@ -108,7 +111,8 @@ Registry registry_with(const std::vector<std::string>& examples) {
 }
 
 TEST(ConfigSchema, AKindsExamplesMakeItsJsonSchema) {
-  const auto json = experiment_schema(registry_with({"count: 1\nmeasure: {repeats: 1}"}), "counting");
+  const auto json = Json::parse(
+      experiment_schema(registry_with({"count: 1\nmeasure: {repeats: 1}"}), "counting"));
   EXPECT_EQ(json.at("additionalProperties"), false);
   EXPECT_EQ(json.at("properties").at("count").dump(),
             R"({"type":"integer","minimum":1,"maximum":9})");
@@ -120,7 +124,7 @@ TEST(ConfigSchema, AKindsExamplesMakeItsJsonSchema) {
 }
 
 TEST(ConfigSchema, AKindWithoutExamplesMayHoldAnyKey) {
-  const auto json = experiment_schema(registry_with({}), "counting");
+  const auto json = Json::parse(experiment_schema(registry_with({}), "counting"));
   EXPECT_FALSE(json.contains("additionalProperties"));
   EXPECT_TRUE(json.at("properties").contains("question"));
 }

@@ -12,6 +12,7 @@
 #include "kvlab/runtime/experiment.h"
 #include "kvlab/runtime/process.h"
 #include "kvlab/runtime/report_writer.h"
+#include "print_config.h"
 
 namespace kvlab {
 
@@ -22,6 +23,7 @@ struct RunArguments {
   std::vector<std::string> overrides;
   std::vector<std::string> plugins;
   std::string runs = "runs";
+  PrintConfigOptions print;
 };
 
 // Whether an experiment runs now: a plugin that calls exit() must not look like success.
@@ -43,6 +45,10 @@ struct RunningMark {
 
 int run_run(const RunArguments& arguments, const std::vector<std::string>& argv) {
   Registry registry = open_registry(arguments.plugins);
+  if (arguments.print.print) {
+    print_config(arguments.config, arguments.overrides, registry, arguments.print.origin);
+    return kExitOk;
+  }
   LoadedExperiment loaded = open_experiment(arguments.config, arguments.overrides, registry);
   const ReportOptions renderer = find_renderer(KVLAB_SOURCE_DIR);
   RunOptions options;
@@ -71,6 +77,7 @@ void add_run_command(CLI::App& app, Invocation& invocation) {
   add_plugin_option(*command, arguments->plugins);
   command->add_option("--runs", arguments->runs, "The folder that holds the runs")
       ->capture_default_str();
+  add_print_config_options(*command, arguments->print);
   command->callback([arguments, &invocation] {
     invocation.run = [arguments, argv = invocation.argv] { return run_run(*arguments, argv); };
   });

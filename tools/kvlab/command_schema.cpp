@@ -16,12 +16,15 @@ struct SchemaArguments {
   std::vector<std::string> plugins;
 };
 
+std::string schema_of(const SchemaArguments& arguments, const Registry& registry) {
+  if (arguments.part == "model") return model_schema(registry);
+  if (arguments.part == "cache") return cache_schema(registry);
+  return experiment_schema(registry, arguments.kind);
+}
+
 int run_schema(const SchemaArguments& arguments) {
   const Registry registry = open_registry(arguments.plugins);
-  const auto schema = arguments.part == "model"   ? model_schema(registry)
-                      : arguments.part == "cache" ? cache_schema(registry)
-                                                  : experiment_schema(registry, arguments.kind);
-  std::cout << schema.dump(2) << "\n";
+  std::cout << schema_of(arguments, registry);
   return kExitOk;
 }
 

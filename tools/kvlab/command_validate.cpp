@@ -1,6 +1,7 @@
 #include "command_validate.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <iostream>
 #include <memory>
 
@@ -8,6 +9,7 @@
 #include "experiment_argument.h"
 #include "kvlab/runtime/config_check.h"
 #include "named_config.h"
+#include "print_config.h"
 
 namespace kvlab {
 
@@ -16,21 +18,28 @@ namespace {
 struct ValidateArguments {
   std::vector<std::string> words;
   std::vector<std::string> plugins;
+  PrintConfigOptions print;
 };
 
-// A word that sets a key, as run takes it after the config.
+// A word that sets a key, as run takes it after the config. A file may have such a name.
 bool is_override(const std::string& word) {
+  std::error_code ignored;
+  if (std::filesystem::exists(word, ignored)) return false;
   return word.starts_with('+') || word.starts_with('~') || word.find('=') != std::string::npos;
 }
 
 // Prints what is wrong with one file, and returns how much that is.
 std::vector<ConfigProblem> check(const std::string& config,
                                  const std::vector<std::string>& overrides,
-                                 const std::vector<std::string>& plugins) {
+                                 const ValidateArguments& arguments) {
   // A registry of its own: one file's plugins are not there for the next.
-  Registry registry = open_registry(plugins);
+  Registry registry = open_registry(arguments.plugins);
   const std::string path = find_experiment(config);
   const std::vector<ConfigProblem> problems = check_experiment(path, overrides, registry);
+  if (problems.empty() && arguments.print.print) {
+    print_config(config, overrides, registry, arguments.print.origin);
+    return problems;
+  }
   if (problems.empty()) {
     std::cout << config << ": ok" << std::endl;
     return problems;
@@ -51,7 +60,7 @@ int run_validate(const ValidateArguments& arguments) {
               "[command_line.config] no config is named; write kvlab validate CONFIG [key=value]");
   int code = kExitOk;
   for (const std::string& config : configs) {
-    const std::vector<ConfigProblem> problems = check(config, overrides, arguments.plugins);
+    const std::vector<ConfigProblem> problems = check(config, overrides, arguments);
     if (problems.empty()) continue;
     const bool missing = std::all_of(problems.begin(), problems.end(),
                                      [](const ConfigProblem& problem) { return problem.missing; });
@@ -73,6 +82,7 @@ void add_validate_command(CLI::App& app, Invocation& invocation) {
       ->required()
       ->option_text("CONFIG... [KEY=VALUE...]");
   add_plugin_option(*command, arguments->plugins);
+  add_print_config_options(*command, arguments->print);
   command->callback([arguments, &invocation] {
     invocation.run = [arguments] { return run_validate(*arguments); };
   });

@@ -3,6 +3,7 @@
 
 #include "command_arm_process.h"
 #include "command_compare.h"
+#include "command_completion.h"
 #include "command_decode_worker.h"
 #include "command_describe.h"
 #include "command_doctor.h"
@@ -69,6 +70,7 @@ void add_commands(CLI::App& app, Invocation& invocation) {
   add_doctor_command(app, invocation);
   add_arm_process_command(app, invocation);
   add_decode_worker_command(app, invocation);
+  add_completion_commands(app, invocation);
 }
 
 // The parser only says that a word was not expected.

@@ -388,6 +388,8 @@ std::vector<ConfigProblem> check_experiment(const std::string& path,
   ConfigNode root;
   try {
     root = load_config_file(path, overrides);
+    // Without the values of a sweep, what is left is one experiment.
+    if (root.find("sweep") != nullptr) root = load_edited_config(path, overrides, {{"sweep", {}}});
   } catch (const ConfigError& error) {
     return error.problems();
   }
@@ -418,6 +420,7 @@ std::vector<ConfigProblem> check_experiment(const std::string& path,
                      [](const ConfigEdit& left, const ConfigEdit& right) {
                        return left.path.size() > right.path.size();
                      });
+    edits.push_back({"sweep", {}});
     KindRounds(path, overrides, registry, problems)
         .run(std::move(edits), known == schema.kinds.end() ? nullptr : &known->second, schema);
   }

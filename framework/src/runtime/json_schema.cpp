@@ -1,7 +1,8 @@
 #include "kvlab/runtime/json_schema.h"
 
 #include <charconv>
-#include <limits>
+#include <map>
+#include <nlohmann/json.hpp>
 
 #include "kvlab/runtime/config_schema.h"
 #include "kvlab/runtime/registry.h"
@@ -304,9 +305,11 @@ class SchemaWriter {
 
 Json head(const std::string& title) { return {{"$schema", kDraft}, {"title", title}}; }
 
+std::string text_of(const Json& json) { return json.dump(2) + "\n"; }
+
 }  // namespace
 
-Json experiment_schema(const Registry& registry, std::string_view kind) {
+std::string experiment_schema(const Registry& registry, std::string_view kind) {
   if (!kind.empty()) (void)registry.experiment(kind);
   const ConfigSchema schema = record_config_schema(registry, kind);
   SchemaWriter writer(schema, registry);
@@ -319,7 +322,7 @@ Json experiment_schema(const Registry& registry, std::string_view kind) {
   if (!kind.empty()) {
     json.update(of_kind(std::string(kind)));
     writer.add_definitions(json);
-    return json;
+    return text_of(json);
   }
   Json names = Json::array(), cases = Json::array(), definitions = Json::object();
   for (const ExperimentEntry& entry : registry.experiments()) {
@@ -338,10 +341,10 @@ Json experiment_schema(const Registry& registry, std::string_view kind) {
   json["allOf"] = cases;
   json["$defs"] = definitions;
   writer.add_definitions(json);
-  return json;
+  return text_of(json);
 }
 
-Json model_schema(const Registry& registry) {
+std::string model_schema(const Registry& registry) {
   const ConfigSchema schema = record_config_schema(registry, "none");
   SchemaWriter writer(schema, registry);
   Json json = head("kvlab model");
@@ -351,14 +354,14 @@ Json model_schema(const Registry& registry) {
     const bool used = i.key() == "model" || i.key() == "position";
     i = used ? std::next(i) : json["$defs"].erase(i);
   }
-  return json;
+  return text_of(json);
 }
 
-Json cache_schema(const Registry& registry) {
+std::string cache_schema(const Registry& registry) {
   Json json = head("kvlab cache");
   json.update(reference("cache"));
   json["$defs"] = {{"cache", component_schema(registry.caches(), "cache")}};
-  return json;
+  return text_of(json);
 }
 
 }  // namespace kvlab

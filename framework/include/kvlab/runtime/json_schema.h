@@ -1,10 +1,8 @@
-// JSON Schema (draft 2020-12) of config files, for editors and other checkers.
+// JSON Schema (draft 2020-12) of config files, for editors and other checkers, as indented text.
 #pragma once
 
 #include <string>
 #include <string_view>
-
-#include <nlohmann/json.hpp>
 
 namespace kvlab {
 
@@ -13,12 +11,12 @@ class Registry;
 /// Of experiment files, or of those of one kind. Kinds without examples may hold any key beside the
 /// ones of every experiment. The same registry gives the same text on every machine. Throws MissingError
 /// for a kind that is not there.
-nlohmann::ordered_json experiment_schema(const Registry& registry, std::string_view kind = "");
+std::string experiment_schema(const Registry& registry, std::string_view kind = "");
 
 /// Of model files (configs/models).
-nlohmann::ordered_json model_schema(const Registry& registry);
+std::string model_schema(const Registry& registry);
 
 /// Of cache files (configs/caches).
-nlohmann::ordered_json cache_schema(const Registry& registry);
+std::string cache_schema(const Registry& registry);
 
 }  // namespace kvlab
