@@ -1,5 +1,6 @@
 #include "command_completion.h"
 
+#include <algorithm>
 #include <iostream>
 #include <memory>
 
@@ -77,11 +78,14 @@ void add_completion_commands(CLI::App& app, Invocation& invocation) {
 
   CLI::App* complete = app.add_subcommand("complete", "Candidates for the last word");
   complete->group("");
-  const auto words = std::make_shared<std::vector<std::string>>();
-  complete->add_option("words", *words, "The line after the program's name")->expected(0, 1 << 20);
-  complete->callback([words, &app, &invocation] {
-    invocation.run = [words, &app] {
-      for (const std::string& candidate : complete_command_line(app, *words)) {
+  // Everything after its name is the user's line, which the parser must not read.
+  complete->prefix_command();
+  complete->callback([&app, &invocation] {
+    invocation.run = [&app, argv = invocation.argv] {
+      const auto start = std::find(argv.begin(), argv.end(), "--");
+      std::vector<std::string> words;
+      if (start != argv.end()) words.assign(start + 1, argv.end());
+      for (const std::string& candidate : complete_command_line(app, words)) {
         std::cout << candidate << "\n";
       }
       return kExitOk;

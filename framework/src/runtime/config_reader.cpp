@@ -405,7 +405,10 @@ int64_t ConfigReader::integer(std::string_view key, IntegerRange range) {
 }
 
 int64_t ConfigReader::integer_or(std::string_view key, int64_t fallback, IntegerRange range) {
-  note(state_->schema, key, integer_form(range), std::to_string(fallback));
+  // A fallback outside the range stands for something that no value can say.
+  const bool writable = fallback >= range.minimum && fallback <= range.maximum;
+  note(state_->schema, key, integer_form(range),
+       writable ? std::optional(std::to_string(fallback)) : std::nullopt);
   return optional_integer(key, range).value_or(fallback);
 }
 
