@@ -55,10 +55,12 @@ void place_documents(ConfigReader& workload, const std::vector<int32_t>& text,
   const int64_t length = config.document_tokens;
   const bool even = workload.has("stride") || workload.has("offset");
   const auto seed = workload.optional_integer("seed", {0, std::numeric_limits<int64_t>::max()});
-  const int64_t offset = workload.integer_or("offset", 0, {0, int64_t{1} << 40});
+  // No defaults of the schema: beside seed both are refused, and the stride follows from the text.
+  const int64_t offset = workload.optional_integer("offset", {0, int64_t{1} << 40}).value_or(0);
   const int64_t room = config.text_tokens - offset;
   const int64_t stride =
-      workload.integer_or("stride", std::max(length, room / count), {length, int64_t{1} << 40});
+      workload.optional_integer("stride", {length, int64_t{1} << 40})
+          .value_or(std::max(length, room / count));
   if (seed) config.seed = static_cast<uint64_t>(*seed);
   if (seed && even) {
     workload.fail("seed",
