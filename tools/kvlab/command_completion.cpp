@@ -78,19 +78,16 @@ void add_completion_commands(CLI::App& app, Invocation& invocation) {
 
   CLI::App* complete = app.add_subcommand("complete", "Candidates for the last word");
   complete->group("");
-  // Everything after its name is the user's line, which the parser must not read.
-  complete->prefix_command();
-  complete->callback([&app, &invocation] {
-    invocation.run = [&app, argv = invocation.argv] {
-      const auto start = std::find(argv.begin(), argv.end(), "--");
-      std::vector<std::string> words;
-      if (start != argv.end()) words.assign(start + 1, argv.end());
-      for (const std::string& candidate : complete_command_line(app, words)) {
-        std::cout << candidate << "\n";
-      }
-      return kExitOk;
-    };
-  });
+}
+
+int answer_completion(const CLI::App& app, const std::vector<std::string>& argv) {
+  const auto start = std::find(argv.begin(), argv.end(), "--");
+  std::vector<std::string> words;
+  if (start != argv.end()) words.assign(start + 1, argv.end());
+  for (const std::string& candidate : complete_command_line(app, words)) {
+    std::cout << candidate << "\n";
+  }
+  return kExitOk;
 }
 
 }  // namespace kvlab

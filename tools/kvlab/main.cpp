@@ -94,6 +94,7 @@ int run_command_line(int argc, char** argv) {
   app.require_subcommand(0, 1);
   add_commands(app, invocation);
   if (argc > 1) check_command_name(app, argv[1]);
+  if (argc > 1 && invocation.argv[1] == "complete") return answer_completion(app, invocation.argv);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
