@@ -111,9 +111,8 @@ TEST(Completion, WorksInBashWithItsWordBreaks) {
 }
 
 TEST(Completion, WorksInZsh) {
-  if (!std::filesystem::exists("/usr/bin/zsh") && !std::filesystem::exists("/bin/zsh")) {
-    GTEST_SKIP() << "zsh is not installed";
-  }
+  const std::string zsh = std::filesystem::exists("/usr/bin/zsh") ? "/usr/bin/zsh" : "/bin/zsh";
+  if (!std::filesystem::exists(zsh)) GTEST_SKIP() << "zsh is not installed";
   // Outside of a line editor: what compadd is given is printed.
   const std::string script = R"(
 path=()" + std::filesystem::path(kBinary).parent_path().string() + R"( $path)
@@ -125,7 +124,7 @@ words=(kvlab run quick); CURRENT=3; _kvlab
 words=(kvlab generate --cache paged:b); CURRENT=4; _kvlab
 words=(kvlab run configs/x); CURRENT=3; _kvlab
 )";
-  const ProgramResult result = run_program({"zsh", "-f", "-c", script});
+  const ProgramResult result = run_program({zsh, "-f", "-c", script});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(result.err, "");
   EXPECT_THAT(lines_of(result.out),
