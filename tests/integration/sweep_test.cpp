@@ -466,15 +466,12 @@ TEST_F(Sweep, TheSameRunTwiceDiffersInNothingButTimes) {
 }
 
 TEST_F(Sweep, TablesHoldNoFormulas) {
-  for (const char* text : {"=1+1", "+cmd", "-x", "@sum", "\tx", "\rx"}) {
-    EXPECT_EQ(spreadsheet_text(text), "'" + std::string(text));
-  }
-  for (const char* text : {"-1", "-0.5", "a=1", "", "1+1"}) EXPECT_EQ(spreadsheet_text(text), text);
   const std::string config = folder_.write("a.yaml", config_text(""));
-  const ProgramResult result = sweep(config, {"-m", R"(question="=1+1","a, \"b\"")"});
+  const ProgramResult result = sweep(config, {"-m", R"(question="=1+1","a, \"b\"",=1+1)"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const auto table = parse_csv(read_whole(sweep_folder() + "/table.csv"));
   EXPECT_EQ(table.at(1).at(2), R"("=1+1")") << "a quote comes first, so it is no formula";
+  EXPECT_EQ(table.back().at(2), "'=1+1");
   for (const auto& row : table) EXPECT_EQ(row.size(), table.at(0).size());
 }
 

@@ -224,7 +224,7 @@ ModelSource read_model_source(ConfigReader model) {
 MeasureConfig read_measure(ConfigReader& reader, const std::string& key, MeasureConfig config,
                            const std::vector<const char*>& others) {
   ConfigReader child = child_or_empty(reader, key);
-  note_part(child, others.empty() ? "measure" : "comparison_measure");
+  if (others.empty()) note_part(child, "measure");
   config.repeats = static_cast<int>(child.integer_or("repeats", config.repeats, {1, 1000}));
   config.warmup = static_cast<int>(child.integer_or("warmup", config.warmup, {0, 1000}));
   config.interleave = child.boolean_or("interleave", config.interleave);

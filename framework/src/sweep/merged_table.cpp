@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "kvlab/runtime/csv_text.h"
 #include "kvlab/runtime/report_document.h"
 
 namespace kvlab {
@@ -31,22 +32,21 @@ bool is_number(const std::string& text) {
   return error == std::errc{} && stop == text.data() + text.size();
 }
 
+// A setting: mostly a number, which stays one.
+std::string setting_text(const std::string& text) {
+  return is_number(text) ? text : csv_text_field(text);
+}
+
 std::string text_of(const Json& metric, const char* key) {
-  return spreadsheet_text(metric.at(key).get<std::string>());
+  return csv_text_field(metric.at(key).get<std::string>());
 }
 
 }  // namespace
 
-std::string spreadsheet_text(const std::string& text) {
-  const bool formula = !text.empty() && std::string_view("=+-@\t\r\n").find(text.front()) !=
-                                            std::string_view::npos;
-  return formula && !is_number(text) ? "'" + text : text;
-}
-
 std::string merged_table(const SweepFolder& sweep) {
   const SweepPlan& plan = sweep.plan();
   std::vector<std::string> header = {"index", "name"};
-  for (const std::string& key : plan.keys) header.push_back(spreadsheet_text(key));
+  for (const std::string& key : plan.keys) header.push_back(csv_text_field(key));
   for (const char* column : {"arm", "metric", "group", "value", "unit", "n", "ci_low", "ci_high",
                              "timed", "status", "reason"}) {
     header.push_back(column);
@@ -54,17 +54,17 @@ std::string merged_table(const SweepFolder& sweep) {
   std::string table = csv_line(header);
   for (const SweepCase& planned : plan.cases) {
     std::vector<std::string> start = {std::to_string(planned.index),
-                                      spreadsheet_text(planned.name)};
+                                      csv_text_field(planned.name)};
     for (const std::string& key : plan.keys) {
       std::string value;
       for (const SweepSetting& setting : planned.settings) {
         if (setting.key == key) value = setting.value;
       }
-      start.push_back(spreadsheet_text(value));
+      start.push_back(setting_text(value));
     }
     const CaseState state = sweep.state(planned);
     const std::vector<std::string> end = {case_status_name(state.status),
-                                          spreadsheet_text(state.reason)};
+                                          csv_text_field(state.reason)};
     const auto add = [&](const std::vector<std::string>& middle) {
       std::vector<std::string> fields = start;
       fields.insert(fields.end(), middle.begin(), middle.end());
@@ -80,7 +80,7 @@ std::string merged_table(const SweepFolder& sweep) {
       for (const Json& metric : found.at("metrics")) {
         any = true;
         add({text_of(metric, "arm"), text_of(metric, "metric"),
-             spreadsheet_text(group_text(metric.at("group"))), number_text(metric.at("value")),
+             csv_text_field(group_text(metric.at("group"))), number_text(metric.at("value")),
              text_of(metric, "unit"), number_text(metric.at("n")),
              number_text(metric.at("ci_low")), number_text(metric.at("ci_high")),
              metric.at("timed").get<bool>() ? "true" : "false"});

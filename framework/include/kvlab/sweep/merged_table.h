@@ -9,11 +9,8 @@ namespace kvlab {
 
 /// One line per case, arm, metric and group, by index; a case without metrics has one line. Columns:
 /// index, name, the keys that vary, arm, metric, group, value, unit, n, ci_low, ci_high, timed,
-/// status, reason. Depends on nothing but the plan and the cases' folders.
+/// status, reason. Texts are those of `csv_text_field`. Depends on nothing but the plan and the
+/// folders of the cases.
 std::string merged_table(const SweepFolder& sweep);
-
-/// A text that no spreadsheet takes for a formula: a leading = + - @, tab or line end gets a ' before
-/// it, but for numbers.
-std::string spreadsheet_text(const std::string& text);
 
 }  // namespace kvlab
