@@ -39,8 +39,11 @@ class KilledSweep {
       if (result.exit_code == 128 + SIGKILL && fault.at > 0) {
         ++kills_;
       } else {
-        if (result.exit_code != 0) wrong_.push_back("not killed and failed: " + result.err);
-        judge_end(found);
+        if (result.exit_code != 0 || found.empty()) {
+          wrong_.push_back("exit code " + std::to_string(result.exit_code) + ": " + result.err);
+        } else {
+          judge_end(found);
+        }
         return tell(first);
       }
       // A third of the processes that go on are left alone; the others may be killed as well.
@@ -96,7 +99,7 @@ TEST(KilledSweep, LosesRepeatsAndChangesNoTrial) {
   std::atomic<int> kills = 0, sweeps = 0;
   std::mutex mutex;
   const auto work = [&] {
-    while (kills < wanted) {
+    while (kills < wanted) try {
       const int number = sweeps++;
       const double place = std::fmod(0.5 + number * 0.6180339887498949, 1.0);
       KilledSweep sweep(clean, 1000 + static_cast<uint64_t>(number));
@@ -105,6 +108,10 @@ TEST(KilledSweep, LosesRepeatsAndChangesNoTrial) {
       const std::lock_guard lock(mutex);
       append(wrong, found);
       if (wrong.size() > 20) kills = wanted;
+    } catch (const std::exception& error) {
+      const std::lock_guard lock(mutex);
+      wrong.push_back(error.what());
+      kills = wanted;
     }
   };
   std::thread other(work);

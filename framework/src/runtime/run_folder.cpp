@@ -173,6 +173,8 @@ std::string create_stamped_folder(const std::string& where, const std::string& e
   }
   for (int attempt = 0; attempt < 1000; ++attempt) {
     std::string path = attempt == 0 ? stem : stem + "-" + std::to_string(attempt + 1);
+    // A sweep that was killed while it gave its folder the final name has left this one.
+    if (fs::exists(path + ".partial", error)) continue;
     if (fs::create_directory(path, error)) {
       sync_folder(parent);
       return path;
