@@ -122,6 +122,32 @@ TEST(KilledSweep, LosesRepeatsAndChangesNoTrial) {
   std::cout << kills << " kills in " << sweeps << " sweeps of " << operations << " operations\n";
 }
 
+TEST(KilledSweep, LeavesNoNameThatStopsTheNextOneOfTheSameSecond) {
+  Lines wrong;
+  const CleanRun clean = run_cleanly(wrong);
+  ASSERT_THAT(wrong, IsEmpty());
+  // The planned folder gets its final name: before that, the name is free for a moment.
+  Fault fault;
+  for (const Operation& operation : clean.operations) {
+    ++fault.at;
+    if (operation.call == "rename" && operation.path.ends_with(".partial") &&
+        operation.new_path.find("/cases/") == std::string::npos &&
+        operation.new_path.find(".json") == std::string::npos) {
+      break;
+    }
+  }
+  ASSERT_EQ(clean.operations[static_cast<size_t>(fault.at) - 1].call, "rename");
+  for (int i = 0; i < 4; ++i) {  // mostly both start within one second
+    const TestFolder folder;
+    const std::string runs = folder.path() + "/runs", log = folder.path() + "/operations";
+    EXPECT_EQ(run_program(under_fault(fault, runs, log, start_sweep(runs))).exit_code,
+              128 + SIGKILL);
+    EXPECT_EQ(planned_sweep(runs), "");
+    const ProgramResult next = run_program(under_fault({}, runs, log, start_sweep(runs)));
+    EXPECT_EQ(next.exit_code, 0) << next.err;
+  }
+}
+
 TEST(KilledSweep, FlushesAllBelowANameBeforeItGivesIt) {
   const TestFolder folder;
   const std::string runs = folder.path() + "/runs", log = folder.path() + "/operations";
