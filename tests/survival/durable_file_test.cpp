@@ -108,8 +108,8 @@ TEST_F(DurableFile, LibraryCountsOnlyTheNamedCallsBelowTheFolder) {
   EXPECT_THAT(calls(), ElementsAre("open", "write", "fsync", "!rename", "remove"));
   EXPECT_FALSE(std::filesystem::exists(path_));
   std::filesystem::remove(log_);
-  const auto elsewhere = under_fault({1, "EIO"}, folder_.path() + "/watch", log_,
-                                     {KVLAB_FILE_WRITER, path_, "text"});
+  const auto elsewhere =
+      under_fault({1, "EIO"}, folder_.path() + "/watch", log_, {KVLAB_FILE_WRITER, path_, "text"});
   EXPECT_EQ(run_program(elsewhere).exit_code, 0) << "watched/ is not below watch/";
   EXPECT_THAT(calls(), IsEmpty());
 }
@@ -134,8 +134,9 @@ TEST(UnflushedNames, FindsBytesAndNamesThatAPowerCutCouldLose) {
               testing::Contains(HasSubstr("/f/d.partial/y was not flushed")));
   const Operation flush_moved{"fsync", "/f/d.partial/y", ""};
   const Operation flush_inside{"fsync", "/f/d.partial", ""};
-  EXPECT_THAT(unflushed_names({inner, moved, flush_moved, flush_inside, folder, flush_folder}, "/f"),
-              IsEmpty());
+  EXPECT_THAT(
+      unflushed_names({inner, moved, flush_moved, flush_inside, folder, flush_folder}, "/f"),
+      IsEmpty());
 }
 
 }  // namespace

@@ -31,7 +31,8 @@ class ResumedSweep {
     const auto words = sweep.empty() ? start_sweep(runs_) : resume_sweep(sweep);
     const ProgramResult last = run_program(under_fault({}, runs_, log_, words));
     if (last.exit_code != 0) {
-      wrong.push_back("not completed: exit code " + std::to_string(last.exit_code) + ": " + last.err);
+      wrong.push_back("not completed: exit code " + std::to_string(last.exit_code) + ": " +
+                      last.err);
     }
     note();
     append(wrong, ledger_.judge_end(planned_sweep(runs_), read_operations(log_)));
@@ -78,7 +79,8 @@ class FailingDisk : public testing::Test {
   std::vector<int64_t> some_operations(int64_t count) const {
     if (is_long_mode()) count *= 10;
     std::vector<int64_t> places;
-    for (int64_t i = 0; i < count; ++i) places.push_back(1 + i * (clean_->size() - 1) / (count - 1));
+    for (int64_t i = 0; i < count; ++i)
+      places.push_back(1 + i * (clean_->size() - 1) / (count - 1));
     return places;
   }
 

@@ -1,21 +1,24 @@
 // A library to be preloaded (LD_PRELOAD) that watches what a program does to the files below one
-// folder, and at the n-th operation ends the program or lets the disk fail. Needs only the C library.
+// folder, and at the n-th operation ends the program or lets the disk fail. Needs only the C
+// library.
 //
 //   KVLAB_FAULT_FOLDER   absolute path; operations elsewhere are neither counted nor touched
-//   KVLAB_FAULT_CALLS    counted calls with commas between: write, open, fsync, rename, mkdir, remove,
+//   KVLAB_FAULT_CALLS    counted calls with commas between: write, open, fsync, rename, mkdir,
+//   remove,
 //                        truncate; all where it is not given
 //   KVLAB_FAULT_AT       the operation, from 1, at which it happens; 0 or nothing: never
-//   KVLAB_FAULT_DO       kill: SIGKILL before the operation; torn: half of a write reaches the file,
+//   KVLAB_FAULT_DO       kill: SIGKILL before the operation; torn: half of a write reaches the
+//   file,
 //                        then SIGKILL; ENOSPC or EIO: the operation fails; interrupt: the process
 //                        gets SIGINT, stop: SIGSTOP, and the operation is done
 //   KVLAB_FAULT_FOREVER  1: that operation and every later one fail
 //   KVLAB_FAULT_LOG      a file to which one line per operation is appended, before it is done:
-//                        "number call path [new path]", the number being 0 where it does not count, with
-//                        an '!' before a call that is not done
+//                        "number call path [new path]", the number being 0 where it does not count,
+//                        with an '!' before a call that is not done
 //
-// Each process counts for itself. `open` counts where a file is opened for writing or made. A stream
-// of `fopen` writes through this library, so `fileno` knows nothing of it; one of `fopen64`, which is
-// what std::ofstream takes, is left alone, since std::ofstream itself calls `write`.
+// Each process counts for itself. `open` counts where a file is opened for writing or made. A
+// stream of `fopen` writes through this library, so `fileno` knows nothing of it; one of `fopen64`,
+// which is what std::ofstream takes, is left alone, since std::ofstream itself calls `write`.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -106,7 +109,8 @@ bool is_watched(const std::string& path) {
 
 bool is_counted(const char* call) {
   const std::string& calls = settings().calls;
-  return calls.empty() || ("," + calls + ",").find("," + std::string(call) + ",") != std::string::npos;
+  return calls.empty() ||
+         ("," + calls + ",").find("," + std::string(call) + ",") != std::string::npos;
 }
 
 // What is to happen at this operation, which is counted and logged.

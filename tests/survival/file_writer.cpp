@@ -1,5 +1,6 @@
-// kvlab_file_writer FILE TEXT...: writes each text atomically to the file, one after another, and says
-// after which it is done. A program without a thread or an experiment, so that its operations are few.
+// kvlab_file_writer FILE TEXT...: writes each text atomically to the file, one after another, and
+// says after which it is done. A program without a thread or an experiment, so that its operations
+// are few.
 #include <cstdio>
 #include <exception>
 

@@ -23,8 +23,7 @@ using Lines = std::vector<std::string>;
 /// One sweep, killed once or several times until it is done.
 class KilledSweep {
  public:
-  KilledSweep(const CleanRun& clean, uint64_t seed)
-      : clean_(clean), seed_(seed), random_(seed) {}
+  KilledSweep(const CleanRun& clean, uint64_t seed) : clean_(clean), seed_(seed), random_(seed) {}
 
   /// Kills at operation `first` of the first process, then most of the following ones. Returns what
   /// is wrong.
@@ -100,19 +99,20 @@ TEST(KilledSweep, LosesRepeatsAndChangesNoTrial) {
   std::mutex mutex;
   const auto work = [&] {
     while (kills < wanted) try {
-      const int number = sweeps++;
-      const double place = std::fmod(0.5 + number * 0.6180339887498949, 1.0);
-      KilledSweep sweep(clean, 1000 + static_cast<uint64_t>(number));
-      const Lines found = sweep.run(1 + static_cast<int64_t>(place * static_cast<double>(operations)));
-      kills += sweep.kills();
-      const std::lock_guard lock(mutex);
-      append(wrong, found);
-      if (wrong.size() > 20) kills = wanted;
-    } catch (const std::exception& error) {
-      const std::lock_guard lock(mutex);
-      wrong.push_back(error.what());
-      kills = wanted;
-    }
+        const int number = sweeps++;
+        const double place = std::fmod(0.5 + number * 0.6180339887498949, 1.0);
+        KilledSweep sweep(clean, 1000 + static_cast<uint64_t>(number));
+        const Lines found =
+            sweep.run(1 + static_cast<int64_t>(place * static_cast<double>(operations)));
+        kills += sweep.kills();
+        const std::lock_guard lock(mutex);
+        append(wrong, found);
+        if (wrong.size() > 20) kills = wanted;
+      } catch (const std::exception& error) {
+        const std::lock_guard lock(mutex);
+        wrong.push_back(error.what());
+        kills = wanted;
+      }
   };
   std::thread other(work);
   work();

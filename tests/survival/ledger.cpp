@@ -98,7 +98,8 @@ std::vector<std::string> Ledger::judge_end(const std::string& sweep,
                     std::to_string(ends.size()) + " ends of trials, not " + std::to_string(cases_));
   }
   for (const auto& [name, times] : ends) {
-    if (times != 1) wrong.push_back(name + " was run " + std::to_string(times) + " times to its end");
+    if (times != 1)
+      wrong.push_back(name + " was run " + std::to_string(times) + " times to its end");
   }
   std::set<std::string> indices;
   for (const auto& [name, files] : trials_) indices.insert(name.substr(0, 4));
@@ -165,7 +166,8 @@ std::vector<std::string> unflushed_names(const std::vector<Operation>& operation
     names.erase(path);
     names.insert(new_path);
   }
-  for (const std::string& name : new_names) wrong.push_back("the name " + name + " was not flushed");
+  for (const std::string& name : new_names)
+    wrong.push_back("the name " + name + " was not flushed");
   for (const std::string& path : dirty) {
     // What a lock says about its holder is worth nothing after a power cut.
     if (at_or_inside(path, folder) && path.find("/locks") == std::string::npos) {

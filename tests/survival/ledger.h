@@ -45,8 +45,8 @@ class Ledger {
 std::string untimed_lines(const std::string& table);
 
 /// What is wrong with the order of operations: a file or folder that got its final name, outside
-/// unfinished folders, while something in it was not flushed; a name that was not flushed later; and
-/// anything below `folder` that was not flushed in the end.
+/// unfinished folders, while something in it was not flushed; a name that was not flushed later;
+/// and anything below `folder` that was not flushed in the end.
 std::vector<std::string> unflushed_names(const std::vector<Operation>& operations,
                                          const std::string& folder);
 

@@ -80,7 +80,9 @@ TEST_F(SecondWriter, IsRefusedWithTheHoldersNumberWithinASecond) {
   // the program takes in the same moment.
   double fastest = 1e9;
   for (int i = 0; i < 5 && fastest >= 1; ++i) {
-    const double started = seconds_of([] { run_program({KVLAB_BINARY_DIR "/bin/kvlab", "--help"}); });
+    const double started = seconds_of([] {
+      run_program({KVLAB_BINARY_DIR "/bin/kvlab", "--help"});
+    });
     const double refused = seconds_of([&] { expect_refused(resume_sweep(sweep_)); });
     fastest = std::min(fastest, refused - started);
     std::cout << "refused in " << refused << " s; starting alone takes " << started << " s\n";
@@ -107,8 +109,8 @@ TEST_F(SecondWriter, MayNotWriteAWorkersCase) {
   holder_->finish(60);
   // A worker of the last case, stopped as well.
   process_ = 0;
-  const std::vector<std::string> worker = {KVLAB_BINARY_DIR "/bin/kvlab", "worker", sweep_, "--index",
-                                           "5"};
+  const std::vector<std::string> worker = {KVLAB_BINARY_DIR "/bin/kvlab", "worker", sweep_,
+                                           "--index", "5"};
   holder_ = std::make_unique<RunningProgram>(
       under_fault({5, "stop", false, "write"}, runs_, log_, worker));
   for (int tries = 0; tries < 600 && !is_stopped(); ++tries) {

@@ -30,9 +30,8 @@ std::pair<int, int> free_ports() {
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socklen_t size = sizeof address;
-    const bool bound =
-        ::bind(sockets[i], reinterpret_cast<sockaddr*>(&address), size) == 0 &&
-        ::getsockname(sockets[i], reinterpret_cast<sockaddr*>(&address), &size) == 0;
+    const bool bound = ::bind(sockets[i], reinterpret_cast<sockaddr*>(&address), size) == 0 &&
+                       ::getsockname(sockets[i], reinterpret_cast<sockaddr*>(&address), &size) == 0;
     if (!bound) throw std::runtime_error("no free port");
     ports[i] = ntohs(address.sin_port);
   }
@@ -47,9 +46,7 @@ std::string short_host_name() {
   return whole.substr(0, whole.find('.'));
 }
 
-void pause(double seconds) {
-  std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
-}
+void pause(double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(seconds)); }
 
 }  // namespace
 
@@ -70,8 +67,8 @@ SlurmService::SlurmService() {
   write_key();
   write_config();
   const std::string socket = file("munge.socket");
-  munged_ = start("munged", "--foreground --force --key-file=" + file("munge.key") + " --socket=" +
-                                socket + " --pid-file=" + file("munged.pid") +
+  munged_ = start("munged", "--foreground --force --key-file=" + file("munge.key") +
+                                " --socket=" + socket + " --pid-file=" + file("munged.pid") +
                                 " --seed-file=" + file("munge.seed"));
   for (int i = 0; i < 100 && !fs::exists(socket); ++i) pause(0.05);
   controller_ = start("slurmctld", "-D -c -f " + file("slurm.conf"));
@@ -121,18 +118,19 @@ void SlurmService::write_config() const {
       << "JobAcctGatherType=jobacct_gather/none\n"
       << "AccountingStorageType=accounting_storage/none\nMpiDefault=none\nReturnToService=2\n"
       << "SchedulerParameters=sched_interval=1,batch_sched_delay=0,sched_min_interval=10000\n"
-      << "NodeName=" << host << " NodeAddr=127.0.0.1 CPUs="
-      << std::max(1u, std::thread::hardware_concurrency()) << " State=UNKNOWN\n"
+      << "NodeName=" << host
+      << " NodeAddr=127.0.0.1 CPUs=" << std::max(1u, std::thread::hardware_concurrency())
+      << " State=UNKNOWN\n"
       << "PartitionName=test Nodes=ALL Default=YES MaxTime=30 State=UP\n";
 }
 
 std::unique_ptr<RunningProgram> SlurmService::start(const std::string& name,
                                                     const std::string& options) const {
   // What it says goes to a file, so that nobody has to read a pipe.
-  return std::make_unique<RunningProgram>(std::vector<std::string>{
-      "/bin/sh", "-c",
-      "exec /usr/bin/setpriv --pdeathsig KILL /usr/sbin/" + name + " " + options + " >" +
-          file(name + ".log") + " 2>&1"});
+  return std::make_unique<RunningProgram>(
+      std::vector<std::string>{"/bin/sh", "-c",
+                               "exec /usr/bin/setpriv --pdeathsig KILL /usr/sbin/" + name + " " +
+                                   options + " >" + file(name + ".log") + " 2>&1"});
 }
 
 ProgramResult SlurmService::run(std::vector<std::string> words) const {

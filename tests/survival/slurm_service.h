@@ -9,8 +9,8 @@
 
 namespace kvlab::survival {
 
-/// munged, slurmctld and slurmd on the loopback interface with all their state in a temporary folder.
-/// They end with the object, and with the test program where that is killed.
+/// munged, slurmctld and slurmd on the loopback interface with all their state in a temporary
+/// folder. They end with the object, and with the test program where that is killed.
 class SlurmService {
  public:
   /// Why there can be none here, e.g. "not root"; "" where there can.

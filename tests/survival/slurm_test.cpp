@@ -55,8 +55,8 @@ class Slurm : public testing::Test {
 
   static inline std::unique_ptr<SlurmService> service_;
   static inline std::string hindrance_;
-  const Lines launch_ = {"--launcher", "slurm", "--partition", "test", "--time", "5",
-                         "--array-parallelism", "2", "--cpus-per-task", "1"};
+  const Lines launch_ = {"--launcher",          "slurm", "--partition",     "test", "--time", "5",
+                         "--array-parallelism", "2",     "--cpus-per-task", "1"};
   const TestFolder folder_;
   const std::string runs_ = folder_.path() + "/runs";
   Ledger ledger_{kTrials};

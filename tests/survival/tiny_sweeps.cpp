@@ -30,7 +30,8 @@ std::string read_whole(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-std::vector<std::string> start_sweep(const std::string& runs, const std::vector<std::string>& more) {
+std::vector<std::string> start_sweep(const std::string& runs,
+                                     const std::vector<std::string>& more) {
   std::vector<std::string> words = {KVLAB_BINARY_DIR "/bin/kvlab", "sweep",
                                     KVLAB_SOURCE_DIR "/tests/survival/tiny_sweep.yaml", "--runs",
                                     runs};
@@ -59,7 +60,8 @@ void append(Lines& lines, const Lines& more) {
 CleanRun run_cleanly(Lines& wrong, const std::vector<std::string>& more, int64_t trials) {
   const TestFolder folder;
   const std::string runs = folder.path() + "/runs", log = folder.path() + "/operations";
-  const ProgramResult result = run_program(under_fault({}, runs, log, start_sweep(runs, more)), 600);
+  const ProgramResult result =
+      run_program(under_fault({}, runs, log, start_sweep(runs, more)), 600);
   if (result.exit_code != 0) {
     wrong.push_back("the clean run failed: " + result.err);
     return {};

@@ -30,7 +30,8 @@ class TestFolder {
 std::string read_whole(const std::string& path);
 
 /// The command that starts a new sweep below `runs`, with `more` arguments.
-std::vector<std::string> start_sweep(const std::string& runs, const std::vector<std::string>& more = {});
+std::vector<std::string> start_sweep(const std::string& runs,
+                                     const std::vector<std::string>& more = {});
 
 /// The command that goes on with a sweep.
 std::vector<std::string> resume_sweep(const std::string& sweep);
