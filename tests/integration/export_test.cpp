@@ -143,7 +143,7 @@ TEST_F(Export, ARunOfThisProgramIsExportedWhole) {
     }
   }
   EXPECT_EQ(json["checks"], summary["checks"]);
-  EXPECT_EQ(json["samples"].size(), 4u);
+  EXPECT_EQ(json["samples"].size(), 6u) << "two arms and the second control, two blocks";
   EXPECT_EQ(json["overrides"], Json({"measure.repeats=2"}));
   const auto table = parse_csv(exported({folder_.file("runs"), "--to", "csv"}).out);
   EXPECT_EQ(table[0].back(), "config.measure.repeats");

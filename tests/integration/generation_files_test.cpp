@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kvlab/model/tensor_file.h"
+#include "kvlab/runtime/equality.h"
 #include "tests/fixtures/run_config.h"
 #include "tests/fixtures/run_program.h"
 
@@ -97,8 +98,11 @@ TEST(GenerationFiles, DumpHoldsTheLogitsAndEntriesOfTheRun) {
   for (const char* name : {"layer.0.row.0.keys", "layer.1.row.0.values"}) {
     const at::Tensor entries = paged.tensor(name);
     EXPECT_EQ(entries.sizes().vec(), (std::vector<int64_t>{heads, held, width}));
-    EXPECT_TRUE(entries.allclose(contiguous.tensor(name))) << name;
-    EXPECT_GT(entries.abs().max().item<float>(), 0);
+    // Blocks are read in another order, so sums may differ in their last bits.
+    const float largest = entries.abs().max().item<float>();
+    EXPECT_GT(largest, 0);
+    EXPECT_TRUE(entries.allclose(contiguous.tensor(name), 0, kEqualityTolerance * largest))
+        << name;
   }
   EXPECT_EQ(paged.entry("layer.0.row.0.positions").dtype, "I32");
   const SafetensorsFile blocks(folder.file("paged/blocks.safetensors"));

@@ -63,8 +63,8 @@ pre { padding: .7rem .9rem; overflow-x: auto; white-space: pre-wrap; overflow-wr
 .status.bad, .notice { background: var(--bad-panel); color: var(--bad); }
 .status a { color: inherit; }
 .status strong { font-weight: 650; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .4rem 1.4rem; margin: 1.2rem 0; }
-dt { color: var(--soft); } dd { margin: 0; min-width: 0; }
+dl { display: grid; grid-template-columns: fit-content(16rem) minmax(0, 1fr); gap: .4rem 1.4rem; margin: 1.2rem 0; }
+dt { color: var(--soft); overflow-wrap: anywhere; } dd { margin: 0; min-width: 0; }
 dd ul { margin: 0; padding-left: 1.1rem; }
 nav { font-size: .92rem; margin: 1.4rem 0 0; color: var(--soft); }
 nav a { display: inline-block; max-width: 100%; margin-right: 1.1rem; overflow-wrap: anywhere; }
@@ -89,8 +89,13 @@ th:first-child, td:first-child { position: sticky; left: 0; background: var(--pa
 .wide { font-size: .86rem; }
 .wide th, .wide td { padding-left: .55rem; padding-right: .55rem; }
 .wide td:not(.num) { min-width: 9rem; }
-.long, .wide td.long { min-width: 16rem; max-width: 26rem; overflow-wrap: anywhere; }
+.long, .wide td.long { min-width: min(16rem, 40vw); max-width: min(26rem, 60vw);
+  overflow-wrap: anywhere; }
 tbody th.long { white-space: normal; }
+/* The first column stays in sight only where it leaves room for the others. */
+@media (max-width: 40rem) {
+  th:first-child, td:first-child { white-space: normal; max-width: 50vw; overflow-wrap: anywhere; }
+}
 .num { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .unit { display: block; font-weight: 400; font-size: .85em; color: var(--soft);
   white-space: nowrap; }
