@@ -343,7 +343,8 @@ class Report {
         "copied). "
         "share of floor: the time that reading weights, K and V takes at the bandwidth of the same "
         "block, over the time of the step; not for an arm that recomputes. Bold: the interval "
-        "excludes the runner-up. peak: of the "
+        "excludes the runner-up. An arm with the control's cache once more shows the noise: a ratio "
+        "within its interval is none. peak: of the "
         "cache so far, with room for the deepest case.";
     section.tables.push_back(std::move(table));
   }
@@ -546,8 +547,30 @@ class Report {
     }
   }
 
+  // The arm that has the control's cache once more: nothing differs, so what its ratio spans is noise.
+  std::optional<size_t> second_control() const {
+    const ArmConfig& control = config_.arms[config_.control];
+    const auto attention = [](const ArmConfig& arm) {
+      return arm.attention ? to_string(*arm.attention) : std::string();
+    };
+    for (size_t arm = 0; arm < config_.arms.size(); ++arm) {
+      if (arm == config_.control) continue;
+      if (to_string(config_.arms[arm].cache) == to_string(control.cache) &&
+          attention(config_.arms[arm]) == attention(control)) {
+        return arm;
+      }
+    }
+    return std::nullopt;
+  }
+
   void compare_arms(const CaseResult& one, const DepthResult& at) {
     const size_t control = config_.control;
+    const std::optional<size_t> again = second_control();
+    const RatioInterval noise =
+        again && shown(at, *again) ? against_control(one, at, *again) : RatioInterval{};
+    const auto is_noise = [&](size_t arm, double ratio) {
+      return arm == again || (noise.low && ratio >= *noise.low && ratio <= *noise.high);
+    };
     const std::string where = fmt::format("{}, depth {}: ", one.label(), at.depth);
     std::vector<std::string> slower, faster, same, single, busy;
     bool compared = false;
@@ -562,7 +585,7 @@ class Report {
       }
       const RatioInterval ratio = against_control(one, at, arm);
       std::vector<std::string>& verdict = !ratio.low          ? single
-                                          : !ratio.excludes() ? same
+                                          : !ratio.excludes() || is_noise(arm, ratio.ratio) ? same
                                           : ratio.ratio > 1   ? slower
                                                               : faster;
       verdict.push_back(name(arm) + " " + (ratio.low ? interval(ratio) : digits(ratio.ratio)));

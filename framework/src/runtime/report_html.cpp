@@ -105,7 +105,7 @@ const char* emphasis_class(CellEmphasis emphasis) {
 
 // A long text wraps; a short one, such as the name of an arm, stays on one line.
 const char* length_class(const std::string& text) {
-  constexpr std::size_t kLong = 48;
+  constexpr std::size_t kLong = 32;  // the first column must fit a narrow window
   return text.size() > kLong ? " long" : "";
 }
 

@@ -92,10 +92,6 @@ th:first-child, td:first-child { position: sticky; left: 0; background: var(--pa
 .long, .wide td.long { min-width: min(16rem, 40vw); max-width: min(26rem, 60vw);
   overflow-wrap: anywhere; }
 tbody th.long { white-space: normal; }
-/* The first column stays in sight only where it leaves room for the others. */
-@media (max-width: 40rem) {
-  th:first-child, td:first-child { white-space: normal; max-width: 50vw; overflow-wrap: anywhere; }
-}
 .num { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .unit { display: block; font-weight: 400; font-size: .85em; color: var(--soft);
   white-space: nowrap; }
