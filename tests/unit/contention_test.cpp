@@ -61,12 +61,21 @@ TEST(Contention, AStandstillIsToldFromASlowStep) {
   idle.wall_ns = 3 * kSecond;
   idle.cpu_ns = kSecond;
   EXPECT_TRUE(judged(idle).suspended) << "nothing computed for two of three seconds";
-  idle.involuntary_switches = 31;
+  idle.involuntary_switches = 300;
   EXPECT_FALSE(judged(idle).suspended) << "it waited for a core";
   EXPECT_TRUE(judged(idle).contended);
   idle.involuntary_switches = 0;
   idle.cpu_ns = 2 * kSecond;
   EXPECT_FALSE(judged(idle).suspended);
+}
+
+TEST(Contention, LongStepsLoseACoreNowAndThenWithoutANeighbour) {
+  Contention found = busy();
+  found.wall_ns = found.cpu_ns = 2 * kSecond;
+  found.involuntary_switches = 149;
+  EXPECT_FALSE(judged(found).contended) << "below 75 per second";
+  found.involuntary_switches = 150;
+  EXPECT_TRUE(judged(found).contended);
 }
 
 // A process of its own, since a stopped one cannot wake itself.
