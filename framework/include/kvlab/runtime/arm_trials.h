@@ -12,7 +12,7 @@ namespace kvlab {
 
 /// Blocks of a comparison, where the config does not say: enough to find a difference of 5 % (see
 /// experiments/STATISTICS.md).
-inline constexpr int kComparedRepeats = 30;
+inline constexpr int kComparedRepeats = 40;
 
 /// What follows the control's name where it is measured a second time.
 inline constexpr const char* kAgainSuffix = "_again";
