@@ -136,7 +136,7 @@ TEST_F(Sweep, RunsEveryPlannedCaseAndMergesTheirMetrics) {
   EXPECT_THAT(table.at(0),
               ElementsAre("index", "name", "arms.paged.cache.block_size", "workload.new_tokens",
                           "arm", "metric", "group", "value", "unit", "n", "ci_low", "ci_high",
-                          "timed", "status", "reason"));
+                          "p", "verdict", "timed", "status", "reason"));
   // 6 cases x 2 arms x payload, reserved, peak, token-forwards.
   EXPECT_GE(untimed(read_whole(path + "/table.csv")).size(), 1u + 6 * 2 * 4);
   EXPECT_EQ(table.at(1).at(1), "block_size=4,new_tokens=[4]");

@@ -46,6 +46,25 @@ TEST(Comparison, ADifferenceTheControlHasFromItselfIsNoise) {
   EXPECT_NE(found.reason.find("from itself"), std::string::npos) << found.reason;
 }
 
+// A control that came out faster than itself shows as well how much slower an arm may come out.
+TEST(Comparison, NoiseReachesAsFarDownAsUp) {
+  const PairedSpeeds drifted = pair(30, 1.04, 0.005, 2);
+  EXPECT_EQ(verdict(pair(30, 1.01, 0.001), drifted), Verdict::not_distinguishable);
+  EXPECT_EQ(verdict(pair(30, 0.98, 0.001), drifted), Verdict::not_distinguishable);
+  EXPECT_EQ(verdict(pair(30, 0.9, 0.001), drifted), Verdict::slower);
+  EXPECT_EQ(verdict(pair(30, 1.1, 0.001), drifted), Verdict::faster);
+  EXPECT_DOUBLE_EQ(noise_reach({1.0, 0.98, 1.01, 0.95, 5}), 1 / 0.98);
+  EXPECT_DOUBLE_EQ(noise_reach({}), 1);
+}
+
+TEST(Comparison, AFindingIsPossibleInALargeTable) {
+  std::vector<PairedSpeeds> family(260, pair(12, 1.0));
+  family.push_back(pair(12, 1.5));
+  const std::vector<Comparison> found = compare_with_control(family, std::nullopt);
+  EXPECT_EQ(found.back().verdict, Verdict::faster) << found.back().reason;
+  EXPECT_EQ(found.front().verdict, Verdict::not_distinguishable);
+}
+
 TEST(Comparison, ManyComparisonsAskForMore) {
   // Alone its p is below 0.05; beside fifteen others it must be below 0.05 / 16.
   PairedSpeeds weak{{1.02, 1.05, 0.995, 1.04, 1.03}, {1, 1, 1, 1, 1}, 0};

@@ -72,6 +72,24 @@ TEST(PowerSimulation, TheSeedAloneDecides) {
   EXPECT_EQ(simulate_power(times, options).found.rate, once);
 }
 
+TEST(PowerSimulation, KnowsHowManyBlocksARecordingIsEnoughFor) {
+  RecordedTimes times = read_recorded_times(kRecording);
+  times.ns.resize(80);
+  EXPECT_EQ(most_blocks(times), 26);
+  PowerOptions options = shipped();
+  options.trials = 2;
+  options.blocks = most_blocks(times);
+  EXPECT_EQ(simulate_power(times, options).refused.n, 2);
+  options.blocks = 27;
+  try {
+    simulate_power(times, options);
+    ADD_FAILURE();
+  } catch (const UserError& error) {
+    EXPECT_NE(std::string(error.what()).find("measure.repeats=41"), std::string::npos)
+        << error.what();
+  }
+}
+
 TEST(PowerSimulation, RefusesRecordingsThatAreTooShortOrAbsent) {
   RecordedTimes times = read_recorded_times(kRecording);
   times.ns.resize(3 * kComparedRepeats - 1);

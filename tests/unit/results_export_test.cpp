@@ -40,13 +40,13 @@ TEST_F(ResultsExport, MetricsHaveGroupsAndOverridesAsColumns) {
   EXPECT_THAT(records[0],
               ElementsAre("run", "case_index", "experiment", "status", "arm", "metric",
                           "group.batch", "group.prompt_length", "value", "unit", "n", "ci_low",
-                          "ci_high", "better", "timed", "config.task.length", "config.x.y"));
+                          "ci_high", "p", "verdict", "better", "timed", "config.task.length", "config.x.y"));
   EXPECT_THAT(records[1],
               ElementsAre("0000-aaaaaaaa", "0", "generation_benchmark", "ok", "paged", "tpot", "1",
-                          "16", "0.00011", "ms", "1", "", "", "lower", "false", "16", "-1"));
+                          "16", "0.00011", "ms", "1", "", "", "", "", "lower", "false", "16", "-1"));
   EXPECT_THAT(records[2],
               ElementsAre("0001-bbbbbbbb", "1", "generation_benchmark", "ok", "paged", "tpot", "1",
-                          "16", "0.00021", "ms", "1", "", "", "lower", "false", "32", ""));
+                          "16", "0.00021", "ms", "1", "", "", "", "", "lower", "false", "32", ""));
 }
 
 TEST_F(ResultsExport, EveryTableHasARowPerThing) {

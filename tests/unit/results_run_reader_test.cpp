@@ -45,6 +45,8 @@ TEST_F(ResultsRunReader, EverythingThatARunWroteIsRead) {
   made.add_metric("paged", "payload", 4096, "B", "lower", {{"batch", "2"}});
   made.summary["metrics"][0]["ci_low"] = 1.5;
   made.summary["metrics"][0]["timed"] = true;
+  made.summary["metrics"][0]["verdict"] = "refused";
+  made.summary["metrics"][0]["p"] = 0.25;
   made.add_metric("ring", "kl", nullptr, "nats", "none");
   made.add_check("paged", "equality", false);
   made.summary["failures"].push_back({{"what", "ring"}, {"reason", "not built"}});
@@ -66,6 +68,10 @@ TEST_F(ResultsRunReader, EverythingThatARunWroteIsRead) {
   EXPECT_EQ(run.metrics[0].ci_low, 1.5);
   EXPECT_TRUE(std::isnan(run.metrics[0].ci_high));
   EXPECT_TRUE(run.metrics[0].timed);
+  EXPECT_EQ(run.metrics[0].verdict, "refused");
+  EXPECT_EQ(run.metrics[0].p, 0.25);
+  EXPECT_EQ(run.metrics[1].verdict, "");
+  EXPECT_TRUE(std::isnan(run.metrics[1].p));
   EXPECT_EQ(run.metrics[0].direction, BetterDirection::lower);
   EXPECT_THAT(run.metrics[0].group, ElementsAre(Pair{"batch", "2"}));
   EXPECT_TRUE(std::isnan(run.metrics[1].value));
@@ -143,6 +149,21 @@ TEST_F(ResultsRunReader, AHalfWrittenSampleIsDamageInAFinishedRunAndLeftOutOfAKi
   // A whole line that is no JSON is damage in any run.
   testing::write_text(run + "/samples.jsonl", "{\n");
   EXPECT_THAT(refusal(run), HasSubstr("line 1: not JSON"));
+}
+
+// What a case left behind while it ran, or before it ran again, must not replace what came out.
+TEST_F(ResultsRunReader, AttemptsThatDidNotEndOrWereSetAsideAreNoResults) {
+  testing::write_sweep(path("sweep"));
+  HandMadeRun attempt;
+  attempt.run["status"] = "running";
+  written(attempt, "sweep/cases/0001-bbbbbbbb.partial");
+  attempt.run["status"] = "failed";
+  written(attempt, "sweep/cases/0000-aaaaaaaa.failed-1");
+  const StoredRuns all = read_runs(path("sweep"));
+  ASSERT_EQ(all.runs.size(), 2u);
+  EXPECT_EQ(all.runs[0].name, "0000-aaaaaaaa");
+  EXPECT_EQ(all.runs[0].status, "ok");
+  EXPECT_EQ(all.runs[1].name, "0001-bbbbbbbb");
 }
 
 TEST_F(ResultsRunReader, ASweepHasItsCasesInOrderAndItsSkippedOnes) {

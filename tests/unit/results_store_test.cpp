@@ -45,7 +45,7 @@ TEST_F(ResultsStore, ASweepBecomesTablesThatQueriesJoin) {
   testing::write_sweep(path("sweep"));
   const std::string file = write_store(path("sweep"));
   EXPECT_EQ(file, path("sweep") + "/results.sqlite");
-  EXPECT_THAT(query(file, "PRAGMA user_version"), ElementsAre("1"));
+  EXPECT_THAT(query(file, "PRAGMA user_version"), ElementsAre("2"));
   EXPECT_THAT(query(file, "PRAGMA integrity_check"), ElementsAre("ok"));
   EXPECT_THAT(query(file, "SELECT name, case_index, hash, status, seed, overrides FROM runs"),
               ElementsAre("0000-aaaaaaaa|0|aaaaaaaa00000000|ok|7|[\"task.length=16\",\"+x.y=-1\"]",

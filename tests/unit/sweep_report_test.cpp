@@ -4,15 +4,20 @@
 
 #include <cmath>
 
+#include "kvlab/runtime/comparison.h"
+
 namespace {
 
 using namespace kvlab;
 
-StoredRun run_with(int64_t index, double ratio, double low, double high) {
+StoredRun run_with(int64_t index, double ratio, double low, double high, Verdict verdict,
+                   double p) {
   StoredRun run;
   run.case_index = index;
   run.status = "ok";
   Metric metric{"paged", "speed_ratio", ratio, "", 5, low, high, BetterDirection::higher, {}};
+  metric.verdict = verdict_name(verdict);
+  metric.p = p;
   run.metrics = {metric, {"paged", "reserved", 100.0 * static_cast<double>(index + 1), "B", 1, NAN,
                           NAN, BetterDirection::lower, {}}};
   run.checks = {{"paged", "equal to the control", true, "difference 0"}};
@@ -24,7 +29,8 @@ StoredRuns three_cases() {
   stored.cases = {{0, "batch=1", "aa", {"workload.batch=1", "control=none"}},
                   {1, "batch=4", "bb", {"workload.batch=4", "control=none"}},
                   {2, "batch=9", "cc", {"workload.batch=9", "control=none"}, true, {"too large"}}};
-  stored.runs = {run_with(0, 1.02, 0.99, 1.05), run_with(1, 1.5, 1.4, 1.6)};
+  stored.runs = {run_with(0, 1.02, 0.99, 1.05, Verdict::not_distinguishable, 0.3),
+                 run_with(1, 1.5, 1.4, 1.6, Verdict::faster, 0.001)};
   return stored;
 }
 
@@ -61,14 +67,38 @@ TEST(SweepReport, ACaseWithoutARunIsNotTakenForOneThatEnded) {
   EXPECT_EQ(table_of(report, "numbers").rows.size(), 1u);
 }
 
-TEST(SweepReport, ConclusionsNameTheCasesWhoseIntervalExcludesOne) {
+TEST(SweepReport, ConclusionsQuoteTheVerdictsOfTheCases) {
   const ReportDocument report = make_sweep_report(three_cases(), {"Title", "Question?"});
-  ASSERT_GE(report.conclusions.size(), 2u);
+  ASSERT_GE(report.conclusions.size(), 3u);
   EXPECT_EQ(report.conclusions[0],
-            "speed_ratio of paged: above 1 at batch=4 1.50 [1.40, 1.60]. Not distinguishable from 1 "
-            "in 1 case(s).");
-  EXPECT_EQ(report.conclusions[1],
+            "speed_ratio of paged: faster at batch=4 1.50 [1.40, 1.60]. Not distinguishable in 1 "
+            "case(s).");
+  EXPECT_NE(report.conclusions[1].find("2 comparisons"), std::string::npos);
+  EXPECT_EQ(report.conclusions[2],
             "Of 3 cases 1 were skipped as incompatible and 0 did not end well.");
+}
+
+// What most samples of a case were disturbed for is no finding, whatever its interval says.
+TEST(SweepReport, ARefusedVerdictStaysRefused) {
+  StoredRuns stored = three_cases();
+  stored.runs[1].metrics[0].verdict = verdict_name(Verdict::refused);
+  const ReportDocument report = make_sweep_report(stored, {"Title", "Question?"});
+  EXPECT_EQ(report.conclusions[0],
+            "speed_ratio of paged: Not distinguishable in 1 case(s). Refused in 1 case(s), whose "
+            "reports say why.");
+}
+
+// One in twenty cases of the same code looks like a difference: all cases are one family.
+TEST(SweepReport, ManyCasesAskForMore) {
+  StoredRuns stored = three_cases();
+  stored.cases.resize(2);
+  for (int64_t index = 2; index < 22; ++index) {
+    stored.cases.push_back({index, "more", "dd", {}});
+    stored.runs.push_back(run_with(index, 1.0, 0.9, 1.1, Verdict::not_distinguishable, 0.9));
+  }
+  stored.runs[1].metrics[0].p = 0.01;
+  const ReportDocument report = make_sweep_report(stored, {"Title", "Question?"});
+  EXPECT_EQ(report.conclusions[0], "speed_ratio of paged: Not distinguishable in 22 case(s).");
 }
 
 TEST(SweepReport, NumericAxesHaveAFigureForEachMetricWithADirection) {

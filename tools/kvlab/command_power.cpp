@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
 #include <memory>
@@ -38,12 +39,14 @@ int run_power(const PowerArguments& arguments) {
                        "' does not exist; give the folder of a run of generation_benchmark");
   }
   const RecordedTimes times = read_recorded_times(file.string(), arguments.arm);
-  const Power power = simulate_power(times, arguments.options);
+  PowerOptions options = arguments.options;
+  if (options.blocks == 0) options.blocks = std::min(kComparedRepeats, most_blocks(times));
+  const Power power = simulate_power(times, options);
   if (arguments.json) {
     print_json({{"samples", times.ns.size()},
                 {"what", times.what},
-                {"blocks", arguments.options.blocks},
-                {"slowdown", arguments.options.slowdown},
+                {"blocks", options.blocks},
+                {"slowdown", options.slowdown},
                 {"false_alarms", rate_json(power.false_alarms)},
                 {"found", rate_json(power.found)},
                 {"refused", rate_json(power.refused)}});
@@ -55,8 +58,8 @@ int run_power(const PowerArguments& arguments) {
       "  called different though it is the same:   {}\n"
       "  a planted slowdown of {:g} called slower:  {}\n"
       "  refused a verdict:                        {}\n",
-      times.ns.size(), times.what, arguments.options.trials, arguments.options.blocks,
-      rate_text(power.false_alarms), arguments.options.slowdown, rate_text(power.found),
+      times.ns.size(), times.what, options.trials, options.blocks,
+      rate_text(power.false_alarms), options.slowdown, rate_text(power.found),
       rate_text(power.refused));
   return kExitOk;
 }
@@ -67,15 +70,15 @@ void add_power_command(CLI::App& app, Invocation& invocation) {
   CLI::App* command = app.add_subcommand(
       "power", "Simulate how often verdicts are wrong, from the samples of a run.");
   const auto arguments = std::make_shared<PowerArguments>();
-  arguments->options.blocks = kComparedRepeats;
+  arguments->options.blocks = 0;
   command
       ->add_option("run_folder", arguments->run,
                    "Folder of a generation_benchmark run whose control was measured twice")
       ->required();
   command->add_option("--arm", arguments->arm, "Arm measured twice (default: the one there is)");
-  command->add_option("--blocks", arguments->options.blocks, "Blocks of a simulated comparison")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
+  command->add_option("--blocks", arguments->options.blocks, fmt::format("Blocks of a simulated comparison (default: as many as the recording has for "
+                              "one, but no more than {})", kComparedRepeats))
+      ->check(CLI::Range(1, 1000));
   command->add_option("--trials", arguments->options.trials, "Simulated comparisons")
       ->check(CLI::Range(1, 100'000))
       ->capture_default_str();

@@ -83,7 +83,8 @@ std::string metrics_csv(const StoredRuns& all) {
   const std::vector<std::string> keys = group_keys(all);
   Fields fields = {"run", "case_index", "experiment", "status", "arm", "metric"};
   for (const std::string& key : keys) fields.push_back("group." + key);
-  for (const char* name : {"value", "unit", "n", "ci_low", "ci_high", "better", "timed"}) {
+  for (const char* name : {"value", "unit", "n", "ci_low", "ci_high", "p", "verdict", "better",
+                           "timed"}) {
     fields.push_back(name);
   }
   overrides.add_names(fields);
@@ -104,6 +105,8 @@ std::string metrics_csv(const StoredRuns& all) {
       fields.push_back(std::to_string(metric.n));
       fields.push_back(number_text(metric.ci_low));
       fields.push_back(number_text(metric.ci_high));
+      fields.push_back(number_text(metric.p));
+      fields.push_back(csv_text_field(metric.verdict));
       fields.push_back(better_name(metric.direction));
       fields.push_back(metric.timed ? "true" : "false");
       overrides.add_values(run, fields);
@@ -226,6 +229,8 @@ Json to_json(const StoredRun& run) {
                                {"n", metric.n},
                                {"ci_low", number_or_null(metric.ci_low)},
                                {"ci_high", number_or_null(metric.ci_high)},
+                               {"p", number_or_null(metric.p)},
+                               {"verdict", metric.verdict},
                                {"better", better_name(metric.direction)},
                                {"timed", metric.timed},
                                {"group", Json::parse(group_json(metric.group))}});

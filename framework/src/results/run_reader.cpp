@@ -167,6 +167,8 @@ Metric read_metric(const Fields& fields) {
     metric.group.emplace_back(key, value.is_string() ? value.get<std::string>() : value.dump());
   }
   metric.timed = fields.has("timed") && fields.boolean("timed");
+  if (fields.has("verdict")) metric.verdict = fields.text("verdict");
+  if (fields.has("p")) metric.p = fields.number("p");
   return metric;
 }
 
@@ -315,9 +317,10 @@ void add_sweep(const fs::path& folder, const std::string& prefix, StoredRuns& al
   std::error_code ignored;
   if (!fs::is_directory(folder / "cases", ignored)) return;
   for (const fs::path& path : folders_in(folder / "cases")) {
-    // Not yet a case: a folder under its temporary name, or one whose run never began.
-    if (!is_run_folder(path)) continue;
     const std::string name = path.filename().string();
+    // Not a case's result: an attempt that has not ended (.partial), one that was set aside when the
+    // case ran again (.failed-1), or a folder whose run never began.
+    if (name.find('.') != std::string::npos || !is_run_folder(path)) continue;
     StoredRun run = read_run(path.string());
     run.name = joined(prefix, utf8_text(name));
     run.case_index = index_of(name);

@@ -27,7 +27,7 @@ CREATE TABLE cases (
 CREATE TABLE metrics (
   run_id INTEGER NOT NULL REFERENCES runs, position INTEGER NOT NULL, arm TEXT NOT NULL,
   metric TEXT NOT NULL, value REAL, unit TEXT NOT NULL, n INTEGER NOT NULL, ci_low REAL,
-  ci_high REAL, better TEXT NOT NULL, timed INTEGER NOT NULL, "group" TEXT NOT NULL,
+  ci_high REAL, p REAL, verdict TEXT NOT NULL, better TEXT NOT NULL, timed INTEGER NOT NULL, "group" TEXT NOT NULL,
   PRIMARY KEY (run_id, position)) WITHOUT ROWID;
 CREATE TABLE checks (
   run_id INTEGER NOT NULL REFERENCES runs, position INTEGER NOT NULL, arm TEXT NOT NULL,
@@ -115,7 +115,7 @@ std::string list_text(const std::vector<std::string>& texts) { return Json(texts
 
 void insert_all(sqlite3* database, const StoredRuns& all) {
   Insert run_row(database, "runs", 14), case_row(database, "cases", 7);
-  Insert metric_row(database, "metrics", 12), check_row(database, "checks", 6);
+  Insert metric_row(database, "metrics", 14), check_row(database, "checks", 6);
   Insert failure_row(database, "failures", 4), fact_row(database, "environment", 4);
   Insert sample_row(database, "samples", 10);
   int64_t position = 0;
@@ -132,7 +132,7 @@ void insert_all(sqlite3* database, const StoredRuns& all) {
     position = 0;
     for (const Metric& one : run.metrics) {
       metric_row(id, ++position, one.arm, one.metric, one.value, one.unit, one.n, one.ci_low,
-                 one.ci_high, std::string(better_name(one.direction)), one.timed,
+                 one.ci_high, one.p, one.verdict, std::string(better_name(one.direction)), one.timed,
                  group_json(one.group));
     }
     position = 0;

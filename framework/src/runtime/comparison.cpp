@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "kvlab/core/error.h"
@@ -14,6 +15,10 @@ namespace {
 
 // A share of the samples, above which the figures are the machine's and not the arm's.
 constexpr double kMostContended = 0.5;
+
+// The smallest p that d draws can show is 2 / d: times the number of comparisons it has to stay below
+// 0.05, or nothing could ever be found in a large table.
+constexpr std::size_t kDrawsPerComparison = 100;
 
 RobustRatio measure(const PairedSpeeds& speeds, const ComparisonOptions& options) {
   if (speeds.arm.size() < kBootstrapBlocks) {
@@ -41,11 +46,13 @@ void judge(Comparison& found, const PairedSpeeds& speeds, const std::optional<Ra
     return;
   }
   found.verdict = Verdict::not_distinguishable;
+  const double reach = noise ? noise_reach(*noise) : 1;
   if (!found.ratio.excludes()) {
     found.reason = "the interval holds 1";
-  } else if (noise && noise->low && !noise->excludes(found.ratio.ratio)) {
-    found.reason = fmt::format("within what the control differs by from itself [{:.3f}, {:.3f}]",
-                               *noise->low, *noise->high);
+  } else if (found.ratio.ratio < reach && found.ratio.ratio > 1 / reach) {
+    found.reason = fmt::format(
+        "within what the control differs by from itself: its interval [{:.3f}, {:.3f}] reaches a "
+        "factor of {:.3f}", *noise->low, *noise->high, reach);
   } else if (found.adjusted_p && *found.adjusted_p >= 1 - confidence) {
     found.reason = fmt::format("p {:.2g} after adjusting for all comparisons", *found.adjusted_p);
   } else {
@@ -57,6 +64,11 @@ void judge(Comparison& found, const PairedSpeeds& speeds, const std::optional<Ra
 
 }  // namespace
 
+double noise_reach(const RatioInterval& noise) {
+  if (!noise.low || !noise.high) return 1;
+  return std::max({1.0, *noise.high, 1 / *noise.low});
+}
+
 const char* verdict_name(Verdict verdict) {
   switch (verdict) {
     case Verdict::faster: return "faster";
@@ -67,6 +79,14 @@ const char* verdict_name(Verdict verdict) {
   return "?";
 }
 
+std::optional<Verdict> verdict_of_name(std::string_view name) {
+  for (const Verdict verdict : {Verdict::faster, Verdict::slower, Verdict::not_distinguishable,
+                                Verdict::refused}) {
+    if (name == verdict_name(verdict)) return verdict;
+  }
+  return std::nullopt;
+}
+
 RatioInterval block_ratio(std::span<const double> arm, std::span<const double> control,
                           const ComparisonOptions& options) {
   return measure({{arm.begin(), arm.end()}, {control.begin(), control.end()}, 0}, options).interval;
@@ -74,9 +94,11 @@ RatioInterval block_ratio(std::span<const double> arm, std::span<const double> c
 
 std::vector<Comparison> compare_arms(const std::vector<PairedSpeeds>& arms,
                                      const std::vector<std::optional<RatioInterval>>& noise,
-                                     const ComparisonOptions& options) {
+                                     const ComparisonOptions& asked) {
   KVLAB_CHECK_EQ(arms.size(), noise.size(),
                  "[statistics.compare_arms] arms and intervals of their controls");
+  ComparisonOptions options = asked;
+  options.draws = std::max(asked.draws, kDrawsPerComparison * arms.size());
   std::vector<Comparison> found(arms.size());
   std::vector<std::size_t> tested;
   std::vector<double> p_values;
@@ -107,14 +129,14 @@ std::vector<Comparison> compare_with_control(const std::vector<PairedSpeeds>& ar
 std::string verdict_rule() {
   return fmt::format(
       "An arm is called faster or slower where the 95 % interval of its ratio to the control "
-      "excludes 1, the ratio lies outside the interval of the control against itself (where it was "
-      "measured twice), and p stays below 0.05 after Holm's adjustment for all comparisons of the "
+      "excludes 1, the ratio is further from 1, up or down, than the interval of the control against "
+      "itself reaches (where it was measured twice), and p stays below 0.05 after Holm's adjustment for all comparisons of the "
       "table; otherwise it is not distinguishable. The verdict is refused where more than half of "
       "the samples of both were disturbed, or there is one block. Below {0} blocks the ratio is the "
       "geometric mean of the per-block ratios with a t-interval of their logarithms; from {0} on "
       "the mean of the middle half of the log-ratios with a seeded bootstrap interval of 10,000 "
-      "draws.",
-      kBootstrapBlocks);
+      "draws, or {1} per comparison where there are more than {2}.",
+      kBootstrapBlocks, kDrawsPerComparison, ComparisonOptions().draws / kDrawsPerComparison);
 }
 
 }  // namespace kvlab

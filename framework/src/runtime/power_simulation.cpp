@@ -41,11 +41,15 @@ std::vector<Line> read_lines(const std::string& file) {
       for (const Json& gap : json.at("token_ns")) line.ns += gap.get<double>();
       const auto flags = json.find("flags");
       line.contended = flags != json.end() && flags->value("contended", false);
+      KVLAB_CHECK(line.ns > 0, "[power.read] ", file, ", line ", lines.size() + 1,
+                  ": a run takes time, got ", line.ns, " ns");
       lines.push_back(std::move(line));
     }
   } catch (const Json::exception& error) {
     throw UserError(detail::concat("[power.read] ", file, ", line ", lines.size() + 1,
-                                   ": no sample of generation_benchmark: ", error.what()));
+                                   
+                                   ": no sample of generation_benchmark. Give the folder of such a "
+                                   "run (the parser says: ", error.what(), ")"));
   }
   return lines;
 }
@@ -83,6 +87,8 @@ RecordedTimes read_recorded_times(const std::string& samples_file, const std::st
   return times;
 }
 
+int most_blocks(const RecordedTimes& times) { return static_cast<int>(times.ns.size() / kSlots); }
+
 Power simulate_power(const RecordedTimes& times, const PowerOptions& options) {
   KVLAB_CHECK(options.blocks >= 1 && options.trials >= 1,
               "[power.simulate] needs blocks and trials, got ", options.blocks, " and ",
@@ -93,7 +99,8 @@ Power simulate_power(const RecordedTimes& times, const PowerOptions& options) {
   const std::size_t stretch = blocks * kSlots;
   KVLAB_CHECK(times.ns.size() >= stretch, "[power.simulate] ", options.blocks,
               " blocks of three need ", stretch, " recorded times, got ", times.ns.size(),
-              ". Record more repeats, or simulate fewer blocks");
+              ". Record with measure.repeats=", (stretch + 1) / 2,
+              " or more, or simulate fewer blocks");
   std::mt19937_64 random(options.seed);
   const auto below = [&](std::size_t n) -> std::size_t { return random() % n; };
   int64_t false_alarms = 0, found = 0, refused = 0;

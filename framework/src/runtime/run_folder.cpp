@@ -130,6 +130,10 @@ void RunFolder::write_summary(const std::vector<Metric>& metrics,
                                   {"better", direction_name(metric.direction)},
                                   {"group", group},
                                   {"timed", metric.timed}});
+    if (!metric.verdict.empty()) {
+      summary["metrics"].back()["verdict"] = metric.verdict;
+      summary["metrics"].back()["p"] = number_or_null(metric.p);
+    }
     if (metric.direction != BetterDirection::none) {
       summary["metrics"].back()["higher_is_better"] = metric.direction == BetterDirection::higher;
     }

@@ -48,7 +48,7 @@ std::string merged_table(const SweepFolder& sweep) {
   std::vector<std::string> header = {"index", "name"};
   for (const std::string& key : plan.keys) header.push_back(csv_text_field(key));
   for (const char* column : {"arm", "metric", "group", "value", "unit", "n", "ci_low", "ci_high",
-                             "timed", "status", "reason"}) {
+                             "p", "verdict", "timed", "status", "reason"}) {
     header.push_back(column);
   }
   std::string table = csv_line(header);
@@ -83,10 +83,12 @@ std::string merged_table(const SweepFolder& sweep) {
              csv_text_field(group_text(metric.at("group"))), number_text(metric.at("value")),
              text_of(metric, "unit"), number_text(metric.at("n")),
              number_text(metric.at("ci_low")), number_text(metric.at("ci_high")),
+             metric.contains("p") ? number_text(metric.at("p")) : "",
+             metric.contains("verdict") ? text_of(metric, "verdict") : "",
              metric.at("timed").get<bool>() ? "true" : "false"});
       }
     }
-    if (!any) add(std::vector<std::string>(9));
+    if (!any) add(std::vector<std::string>(11));
   }
   return table;
 }

@@ -5,10 +5,13 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <optional>
 
+#include "kvlab/runtime/comparison.h"
 #include "kvlab/runtime/figures.h"
+#include "kvlab/runtime/multiple_tests.h"
 
 namespace kvlab {
 
@@ -29,6 +32,8 @@ std::optional<double> number_of(const std::string& text) {
   return value;
 }
 
+constexpr double kSignificant = 0.05;  // adjusted p-values below it are findings
+
 std::string joined(const std::vector<std::string>& parts, const char* between = ", ") {
   std::string text;
   for (const std::string& part : parts) text += (text.empty() ? "" : between) + part;
@@ -39,12 +44,6 @@ std::string group_text(const Metric& metric) {
   std::vector<std::string> parts;
   for (const auto& [key, value] : metric.group) parts.push_back(key + "=" + value);
   return joined(parts, " ");
-}
-
-// A ratio to the control: it has an interval and no unit, and 1 means no difference.
-bool is_ratio(const Metric& metric) {
-  return metric.metric.find("ratio") != std::string::npos && metric.unit.empty() &&
-         std::isfinite(metric.ci_low) && std::isfinite(metric.ci_high);
 }
 
 std::string id_of(std::string text) {
@@ -346,41 +345,80 @@ class SweepReport {
     }
   }
 
-  // What the intervals say: where a ratio to the control excludes 1, and where not.
-  void conclude() {
-    struct Found {
-      std::vector<std::string> above, below;
-      size_t open = 0;
-    };
-    std::vector<std::pair<std::string, Found>> ratios;
+  struct Judged {
+    std::string ratio;  // what was compared, such as "ratio of paged64"
+    std::string where;  // the case, with value and interval
+    Verdict verdict = Verdict::refused;
+    double p = std::numeric_limits<double>::quiet_NaN();
+  };
+
+  // The verdicts of all cases together: one family, whose p-values are adjusted once more.
+  std::vector<Judged> judge_again() const {
+    std::vector<Judged> all;
     for (const PlannedCase& one : stored_.cases) {
       const StoredRun* run = run_of(one);
       if (run == nullptr || run->status != "ok") continue;
       for (const Metric& metric : run->metrics) {
-        if (!is_ratio(metric)) continue;
-        const std::string name = metric.metric + " of " + metric.arm;
-        auto known = std::find_if(ratios.begin(), ratios.end(),
-                                  [&](const auto& entry) { return entry.first == name; });
-        if (known == ratios.end()) known = ratios.insert(ratios.end(), {name, {}});
+        const std::optional<Verdict> verdict = verdict_of_name(metric.verdict);
+        if (!verdict) continue;
         const std::string group = group_text(metric);
-        const std::string where =
-            fmt::format("{}{} {:.2f} [{:.2f}, {:.2f}]", one.name, group.empty() ? "" : " " + group,
-                        metric.value, metric.ci_low, metric.ci_high);
-        if (metric.ci_low > 1) {
-          known->second.above.push_back(where);
-        } else if (metric.ci_high < 1) {
-          known->second.below.push_back(where);
-        } else {
-          ++known->second.open;
-        }
+        const bool has_interval = std::isfinite(metric.ci_low) && std::isfinite(metric.ci_high);
+        const std::string interval =
+            has_interval ? fmt::format(" [{:.2f}, {:.2f}]", metric.ci_low, metric.ci_high) : "";
+        all.push_back({metric.metric + " of " + metric.arm,
+                       fmt::format("{}{} {:.2f}{}", one.name, group.empty() ? "" : " " + group,
+                                   metric.value, interval),
+                       *verdict, metric.p});
+      }
+    }
+    std::vector<double> p_values;
+    for (const Judged& one : all) {
+      if (std::isfinite(one.p)) p_values.push_back(one.p);
+    }
+    const std::vector<double> adjusted = holm_adjusted(p_values);
+    size_t next = 0;
+    for (Judged& one : all) {
+      if (!std::isfinite(one.p)) continue;
+      const bool differs = one.verdict == Verdict::faster || one.verdict == Verdict::slower;
+      if (differs && adjusted[next] >= kSignificant) one.verdict = Verdict::not_distinguishable;
+      ++next;
+    }
+    return all;
+  }
+
+  void conclude() {
+    struct Found {
+      std::vector<std::string> faster, slower;
+      size_t open = 0, refused = 0;
+    };
+    std::vector<std::pair<std::string, Found>> ratios;
+    const std::vector<Judged> all = judge_again();
+    for (const Judged& one : all) {
+      auto known = std::find_if(ratios.begin(), ratios.end(),
+                                [&](const auto& entry) { return entry.first == one.ratio; });
+      if (known == ratios.end()) known = ratios.insert(ratios.end(), {one.ratio, {}});
+      switch (one.verdict) {
+        case Verdict::faster: known->second.faster.push_back(one.where); break;
+        case Verdict::slower: known->second.slower.push_back(one.where); break;
+        case Verdict::not_distinguishable: ++known->second.open; break;
+        case Verdict::refused: ++known->second.refused; break;
       }
     }
     for (const auto& [name, found] : ratios) {
       std::string text = name + ":";
-      if (!found.above.empty()) text += " above 1 at " + joined(found.above) + ".";
-      if (!found.below.empty()) text += " below 1 at " + joined(found.below) + ".";
-      if (found.open > 0) text += fmt::format(" Not distinguishable from 1 in {} case(s).", found.open);
+      if (!found.faster.empty()) text += " faster at " + joined(found.faster) + ".";
+      if (!found.slower.empty()) text += " slower at " + joined(found.slower) + ".";
+      if (found.open > 0) text += fmt::format(" Not distinguishable in {} case(s).", found.open);
+      if (found.refused > 0) {
+        text += fmt::format(" Refused in {} case(s), whose reports say why.", found.refused);
+      }
       report_.conclusions.push_back(text);
+    }
+    if (!all.empty()) {
+      report_.conclusions.push_back(fmt::format(
+          "These are the verdicts of the cases' own reports; {} comparisons were made in all cases "
+          "together, and a difference counts where p stays below {} after Holm's adjustment for "
+          "that number.", all.size(), kSignificant));
     }
     size_t skipped = 0, failed = 0;
     for (const PlannedCase& one : stored_.cases) {

@@ -4,14 +4,16 @@ import json
 from .reading import read
 
 RUN_COLUMNS = ["run", "case_index", "experiment", "status"]
-METRIC_COLUMNS = ["arm", "metric", "value", "unit", "n", "ci_low", "ci_high", "better", "timed"]
+METRIC_COLUMNS = ["arm", "metric", "value", "unit", "n", "ci_low", "ci_high", "p", "verdict",
+                  "better", "timed"]
 
 
 def load_runs(path):
     """One row per run, arm, metric and group.
 
     Columns: run, case_index (of a sweep, else missing), experiment, status, arm, metric, value,
-    unit, n, ci_low, ci_high, better ("higher", "lower" or "none"), timed; one `group.KEY` per key of
+    unit, n, ci_low, ci_high, p, verdict ("faster", "slower",
+    "not distinguishable" or "refused" for a ratio to the control, else ""), better ("higher", "lower" or "none"), timed; one `group.KEY` per key of
     the metrics' groups and one `config.KEY` per key that an override of some run sets. Groups and
     overrides are numbers where all of a column are. Missing values are NaN or None.
     """
@@ -22,11 +24,12 @@ def load_runs(path):
             row = run_fields(run)
             row.update({name: metric.get(name) for name in METRIC_COLUMNS})
             row["timed"] = bool(row["timed"])
+            row["verdict"] = row["verdict"] or ""
             row.update({f"group.{key}": value for key, value in metric["group"].items()})
             row.update(overrides)
             rows.append(row)
     frame = make_frame(rows, RUN_COLUMNS + METRIC_COLUMNS)
-    for name in ("value", "ci_low", "ci_high"):
+    for name in ("value", "ci_low", "ci_high", "p"):
         frame[name] = frame[name].astype("float64")
     return with_numbers(frame)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 RUN_SCHEMA = 1
-STORE_VERSION = 1
+STORE_VERSION = 2
 
 
 class ResultError(Exception):
@@ -134,7 +134,8 @@ def add_sweep(folder, prefix, results):
     if not (folder / "cases").is_dir():
         return
     for inner in folders_in(folder / "cases"):
-        if not (inner / "run.json").is_file():
+        # Attempts that have not ended (.partial) or were set aside (.failed-1) are no results.
+        if "." in inner.name or not (inner / "run.json").is_file():
             continue
         run = read_run(inner, joined(prefix, clean(inner.name)))
         index = inner.name.partition("-")[0]
@@ -167,7 +168,8 @@ def store_content(database):
                                 "overrides FROM runs ORDER BY run_id"):
         by_id[row[0]] = Run(*row[1:6], overrides=json.loads(row[6]))
         results.runs.append(by_id[row[0]])
-    columns = ("arm", "metric", "value", "unit", "n", "ci_low", "ci_high", "better", "timed")
+    columns = ("arm", "metric", "value", "unit", "n", "ci_low", "ci_high", "p", "verdict",
+               "better", "timed")
     for row in database.execute(f'SELECT run_id, "group", {", ".join(columns)} FROM metrics '
                                 "ORDER BY run_id, position"):
         metric = dict(zip(columns, row[2:]), group=json.loads(row[1]))

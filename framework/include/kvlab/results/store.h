@@ -16,7 +16,7 @@
 namespace kvlab {
 
 /// PRAGMA user_version of the file; another number means other tables.
-inline constexpr int kStoreVersion = 1;
+inline constexpr int kStoreVersion = 2;
 
 /// The file's bytes. Equal runs give equal bytes: rows are in the order of `runs`.
 std::string store_bytes(const StoredRuns& runs);

@@ -4,6 +4,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kvlab/runtime/statistics.h"
@@ -17,6 +18,9 @@ enum class Verdict { faster, slower, not_distinguishable, refused };
 
 /// "faster", "slower", "not distinguishable", "refused".
 const char* verdict_name(Verdict verdict);
+
+/// The verdict of that name, as a summary holds it; nothing for another text.
+std::optional<Verdict> verdict_of_name(std::string_view name);
 
 /// The speeds (more is better) of an arm and the control, block by block.
 struct PairedSpeeds {
@@ -46,9 +50,15 @@ struct Comparison {
   std::string reason;        ///< in words, with the numbers that decided
 };
 
+/// How far from 1 the interval of the control against itself reaches, as a factor of 1 or more; 1
+/// where it has no interval. Two-sided: a control that came out 4 % faster than itself may as well
+/// have made an arm 4 % slower.
+double noise_reach(const RatioInterval& noise);
+
 /// Judges arms against their controls; all of them together are one family of tests. `noise[i]` is
-/// what the control of `arms[i]` differs by from itself, where that was measured: a ratio within its
-/// interval is noise. `verdict_rule` says the rule in words. Throws UserError where the lists differ
+/// what the control of `arms[i]` differs by from itself, where that was measured: a ratio within
+/// `noise_reach` of 1 is noise. Many arms get more draws than asked for, so that Holm's adjustment
+/// can leave a finding. `verdict_rule` says the rule in words. Throws UserError where the lists differ
 /// in length, and as `ratio_t_interval` does.
 std::vector<Comparison> compare_arms(const std::vector<PairedSpeeds>& arms,
                                      const std::vector<std::optional<RatioInterval>>& noise,

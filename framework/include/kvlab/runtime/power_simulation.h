@@ -19,11 +19,15 @@ struct RecordedTimes {
 
 /// Reads the `samples.jsonl` of a run: the times of `arm` and of its second measurement
 /// (`<arm>_again`), of the first case of the file. Without `arm`: of the first arm that has one.
-/// Throws UserError where the file cannot be read, or there are no such samples.
+/// Throws UserError where the file cannot be read, there are no such samples, or a time is not
+/// positive.
 RecordedTimes read_recorded_times(const std::string& samples_file, const std::string& arm = "");
 
+/// The most blocks of a comparison that can be simulated from `times`: each takes three of them.
+int most_blocks(const RecordedTimes& times);
+
 struct PowerOptions {
-  int blocks = 30;         ///< of each simulated comparison
+  int blocks = 40;         ///< of each simulated comparison
   int trials = 200;
   double slowdown = 1.05;  ///< planted: the arm's times are multiplied by it
   std::uint64_t seed = 1;

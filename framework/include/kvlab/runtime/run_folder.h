@@ -1,6 +1,7 @@
 // The folder that a run leaves behind, and what it says about the machine.
 #pragma once
 
+#include <limits>
 #include <map>
 #include <memory>
 #include <string>
@@ -30,6 +31,10 @@ struct Metric {
   BetterDirection direction = BetterDirection::none;
   std::vector<std::pair<std::string, std::string>> group = {};  ///< e.g. prompt_length=4
   bool timed = false;  ///< comes from a clock: the same run repeated gives another value
+  /// Of a ratio to the control that was judged: `verdict_name`, and the probability of such a
+  /// difference between equal arms before any adjustment. Empty and NaN elsewhere.
+  std::string verdict = {};
+  double p = std::numeric_limits<double>::quiet_NaN();
 };
 
 /// What a run's folder keeps of how the run was asked for.
