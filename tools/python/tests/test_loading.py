@@ -190,7 +190,7 @@ class Stores(unittest.TestCase):
 
     def test_another_file_is_refused(self):
         write(self.folder / "other.sqlite", b"")
-        with self.assertRaisesRegex(kvlab.ResultError, "version 1, got 0"):
+        with self.assertRaisesRegex(kvlab.ResultError, "version 2, got 0"):
             kvlab.load_runs(self.folder / "other.sqlite")
         write(self.folder / "text.sqlite", b"not a database, but long enough to be looked at" * 40)
         with self.assertRaisesRegex(kvlab.ResultError, "not a database"):
