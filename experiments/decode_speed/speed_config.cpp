@@ -3,11 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <optional>
 
-#include "kvlab/core/byte_size.h"
 #include "kvlab/core/error.h"
 #include "kvlab/runtime/arms.h"
+#include "kvlab/runtime/memory_floor.h"
 #include "kvlab/runtime/prompt.h"
 
 namespace kvlab::experiments::decode_speed_kind {
@@ -15,8 +14,6 @@ namespace kvlab::experiments::decode_speed_kind {
 namespace {
 
 constexpr int64_t kMostTokens = int64_t{1} << 31;
-constexpr int64_t kProbeBytes = int64_t{1} << 30;
-constexpr int64_t kSmallestProbe = int64_t{16} << 20;
 constexpr double kMostSeconds = 1e6;
 
 std::vector<Precision> read_precisions(ConfigReader& cases) {
@@ -34,28 +31,6 @@ std::vector<Precision> read_precisions(ConfigReader& cases) {
     precisions.push_back(precision);
   }
   return precisions;
-}
-
-int64_t read_probe_bytes(ConfigReader& cases) {
-  const auto node = cases.optional_value("probe");
-  const auto bytes = !node               ? std::optional(kProbeBytes)
-                     : node->is_scalar() ? parse_byte_size(node->text())
-                                         : std::nullopt;
-  if (!bytes) {
-    cases.fail("probe", "wanted a size like 1GiB, far above the last-level cache, got " +
-                            node->description());
-  }
-  if (*bytes < kSmallestProbe) {
-    cases.fail("probe", fmt::format("{} fit the CPU's caches, which are faster than memory; wanted "
-                                    "at least 16MiB, better 1GiB",
-                                    format_byte_size(*bytes)));
-  }
-  if (const int64_t available = available_memory(); *bytes > available) {
-    cases.fail("probe", fmt::format("the bandwidth measurement needs {}, {} are available; choose "
-                                    "less, still far above the last-level cache",
-                                    format_byte_size(*bytes), format_byte_size(available)));
-  }
-  return *bytes;
 }
 
 // Element types belong to the cases here, and so do rows and lengths.
@@ -197,7 +172,7 @@ SpeedConfig read_speed_config(ExperimentConfig& config, const Registry& registry
   read.tokens = cases.integer_or("tokens", read.tokens, {1, kMostTokens});
   read.gate_tokens = cases.integer_or("gate_tokens", read.gate_tokens, {1, 65536});
   read.most_seconds = cases.number_or("most_seconds", read.most_seconds, {0, kMostSeconds, true});
-  read.probe_bytes = read_probe_bytes(cases);
+  read.probe_bytes = parse_probe_bytes(cases);
   const PromptSpec prompt(cases.child("prompt"));
   for (const ModelSource& source : sources) {
     const SpeedModel model = read_model(reader, source, prompt, read);

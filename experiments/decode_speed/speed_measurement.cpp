@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kvlab/runtime/arm_runs.h"
+#include "kvlab/runtime/memory_floor.h"
 #include "kvlab/runtime/process.h"
 #include "kvlab/runtime/statistics.h"
 
@@ -276,14 +277,12 @@ class CaseRunner {
         1 + static_cast<uint64_t>(found.depth) * 64 + static_cast<uint64_t>(result_.batch);
     int block = 0;
     try {
-      kernels::ReadSpeed bandwidth = run_.probe.measure(run_.threads);
+      BlockBandwidth bandwidth([&] { return run_.probe.measure(run_.threads); });
       const auto end_block = [&] {
-        const kernels::ReadSpeed again = run_.probe.measure(run_.threads);
-        if (again.bytes_per_second > bandwidth.bytes_per_second) bandwidth = again;
-        found.bytes_per_second.push_back(bandwidth.bytes_per_second);
-        found.loop = bandwidth.loop;
-        add_bandwidth_sample(found, block, bandwidth);
-        bandwidth = again;
+        const kernels::ReadSpeed speed = bandwidth.end_block();
+        found.bytes_per_second.push_back(speed.bytes_per_second);
+        found.loop = speed.loop;
+        add_bandwidth_sample(found, block, speed);
       };
       for (const auto& [of_block, arm] : run_order(config_.measure, config_.arms.size(), stream)) {
         if (of_block != block) {
