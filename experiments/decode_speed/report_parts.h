@@ -1,0 +1,51 @@
+// The parts of the report. Each adds to a section or a list what one case says.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "findings.h"
+
+namespace kvlab::experiments::decode_speed_kind {
+
+inline constexpr double kMillion = 1e6;
+inline constexpr double kBillion = 1e9;
+
+/// Collects the numbers of `summary.json` beside the tables that show them.
+class MetricList {
+ public:
+  MetricList(const Findings& findings, std::vector<Metric>& metrics)
+      : findings_(findings), metrics_(metrics) {}
+
+  /// `at` may be null: the number belongs to no depth.
+  Metric& add(const CaseResult& one, const DepthResult* at, size_t arm, const char* metric,
+              double value, const char* unit, size_t n, BetterDirection direction);
+
+ private:
+  const Findings& findings_;
+  std::vector<Metric>& metrics_;
+};
+
+/// Steps by depth, where their time goes, what the caches hold, and the prompts.
+void add_tables(ReportSection& section, const Findings& f, const CaseResult& one,
+                MetricList& metrics);
+
+/// Time per token and share of the floor by depth.
+void add_figures(ReportSection& section, const Findings& f, const CaseResult& one);
+
+/// First the control, then what the others are against it at every depth.
+std::vector<std::string> conclude(const Findings& f, const CaseResult& one);
+
+/// Digits after the point that show three significant ones, and at least two.
+int decimals_of(double value);
+
+/// A number with `decimals_of` digits after the point.
+std::string digits(double value);
+
+/// "1.02 [0.99, 1.05]", or "1.02 (one block)".
+std::string interval_text(const RatioInterval& ratio);
+
+/// "a, b, c".
+std::string joined(const std::vector<std::string>& parts);
+
+}  // namespace kvlab::experiments::decode_speed_kind
