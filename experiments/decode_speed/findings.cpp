@@ -10,10 +10,41 @@ namespace kvlab::experiments::decode_speed_kind {
 
 namespace {
 
-// A share of the runs of an arm, above which its figures are the machine's and not the arm's.
-constexpr double kMostContended = 0.5;
+// How often the arm's steps would give a token within a second, block by block.
+std::vector<double> speeds(const ArmAtDepth& arm) {
+  std::vector<double> found;
+  for (const RunSample& run : arm.runs) found.push_back(1e3 / run.median_ms());
+  return found;
+}
 
 }  // namespace
+
+Findings::Findings(const SpeedConfig& config, const std::vector<CaseResult>& cases)
+    : config_(config), cases_(cases) {
+  compare();
+}
+
+void Findings::compare() {
+  std::vector<const ArmAtDepth*> places;
+  std::vector<PairedSpeeds> arms;
+  std::vector<std::optional<RatioInterval>> noise;
+  for (const CaseResult& one : cases_) {
+    for (const DepthResult& at : one.depths) {
+      if (at.arms.empty() || !shown(at, control())) continue;
+      if (config_.again && shown(at, *config_.again)) {
+        noise_[&at] = speed_ratio(at, *config_.again);
+      }
+      for (size_t arm = 0; arm < at.arms.size(); ++arm) {
+        if (arm == control() || is_second_control(arm) || !shown(at, arm)) continue;
+        places.push_back(&at.arms[arm]);
+        arms.push_back(paired(at, arm, control()));
+        noise.push_back(this->noise(at));
+      }
+    }
+  }
+  const std::vector<Comparison> found = compare_arms(arms, noise);
+  for (size_t i = 0; i < places.size(); ++i) comparisons_[places[i]] = found[i];
+}
 
 bool Findings::shown(const DepthResult& at, size_t arm) const {
   return at.arms[arm].verdict.passed && !at.arms[arm].runs.empty();
@@ -25,26 +56,49 @@ StepBytes Findings::step_bytes(const CaseResult& one, const ArmAtDepth& arm) con
 
 Timing Findings::timing(const CaseResult& one, const DepthResult& at, size_t arm) const {
   Timing found;
-  double contended = 0;
   for (size_t block = 0; block < at.arms[arm].runs.size(); ++block) {
-    const RunSample& run = at.arms[arm].runs[block];
-    found.ms.push_back(run.median_ms());
+    found.ms.push_back(at.arms[arm].runs[block].median_ms());
     found.share.push_back(
         floor_share(step_bytes(one, at.arms[arm]), at.bytes_per_second[block], found.ms.back()));
-    contended += run.involuntary_switches >= static_cast<int64_t>(run.step_ns.size()) ? 1 : 0;
   }
-  if (!found.ms.empty()) found.contended = contended / static_cast<double>(found.ms.size());
   return found;
 }
 
-RatioInterval Findings::against_control(const CaseResult& one, const DepthResult& at,
-                                        size_t arm) const {
-  std::vector<double> mine = timing(one, at, arm).ms;
-  std::vector<double> control = timing(one, at, config_.control).ms;
-  const size_t blocks = std::min(mine.size(), control.size());
-  mine.resize(blocks);
-  control.resize(blocks);
-  return ratio_t_interval(mine, control);
+PairedSpeeds Findings::paired(const DepthResult& at, size_t arm, size_t against) const {
+  return {speeds(at.arms[arm]), speeds(at.arms[against]), flagged(at, arm) + flagged(at, against)};
+}
+
+RatioInterval Findings::speed_ratio(const DepthResult& at, size_t arm) const {
+  if (const Comparison* found = comparison(at, arm)) return found->ratio;
+  const PairedSpeeds both = paired(at, arm, control());
+  return block_ratio(both.arm, both.control);
+}
+
+RatioInterval Findings::time_ratio(const DepthResult& at, size_t arm) const {
+  RatioInterval found = speed_ratio(at, arm);
+  found.ratio = 1 / found.ratio;
+  if (found.low) {
+    const double low = 1 / *found.high;
+    found.high = 1 / *found.low;
+    found.low = low;
+  }
+  return found;
+}
+
+const Comparison* Findings::comparison(const DepthResult& at, size_t arm) const {
+  const auto found = comparisons_.find(&at.arms[arm]);
+  return found == comparisons_.end() ? nullptr : &found->second;
+}
+
+std::optional<RatioInterval> Findings::noise(const DepthResult& at) const {
+  const auto found = noise_.find(&at);
+  return found == noise_.end() ? std::nullopt : std::optional(found->second);
+}
+
+size_t Findings::flagged(const DepthResult& at, size_t arm) const {
+  return static_cast<size_t>(
+      std::count_if(at.arms[arm].runs.begin(), at.arms[arm].runs.end(),
+                    [](const RunSample& run) { return run.contention.contended; }));
 }
 
 double Findings::by_bytes(const CaseResult& one, const DepthResult& at, size_t arm) const {
@@ -59,10 +113,6 @@ bool Findings::has_by_bytes(const DepthResult& at, size_t arm) const {
   return !recomputes(at.arms[arm]) && !recomputes(at.arms[config_.control]);
 }
 
-bool Findings::contended(const CaseResult& one, const DepthResult& at, size_t arm) const {
-  return timing(one, at, arm).contended > kMostContended;
-}
-
 std::string Findings::file_id(const char* what, const CaseResult& one) const {
   return fmt::format("{}_{}_{}_b{}", what, one.model->source.name, one.precision.id(), one.batch);
 }
@@ -71,51 +121,38 @@ std::string Findings::equality(const CaseResult& one, const DepthResult& at, siz
   const ArmAtDepth& found = at.arms[arm];
   if (one.failures[arm] && found.runs.empty()) return "failed";
   if (found.left_out) return "left out: " + *found.left_out;
-  if (arm == config_.control) return "control";
   if (!found.verdict.exact) {
     return fmt::format("approximate, KL {:.2g}, top-1 {:.0f} %", found.verdict.distance.mean_kl,
                        100 * found.verdict.distance.top1_agreement());
   }
-  return found.verdict.passed ? "equal" : "NOT EQUAL";
+  if (arm == control()) return "exact, control";
+  return found.verdict.passed ? "exact, equal" : "exact, NOT EQUAL";
 }
 
 std::string Findings::bound(const ArmAtDepth& arm) const {
-  if (recomputes(arm)) return "recomputes";
-  return arm.shares ? bound_name(arm.shares->bound()) : "not profiled";
+  if (!arm.shares) return "not profiled";
+  return std::string(bound_name(arm.shares->bound())) + (recomputes(arm) ? ", recomputes" : "");
 }
 
 std::string Findings::bound_words(const ArmAtDepth& arm) const {
-  if (recomputes(arm) || !arm.shares) return bound(arm);
-  return std::string(bound_name(arm.shares->bound())) + "-bound";
+  if (!arm.shares) return "not profiled";
+  return std::string(bound_name(arm.shares->bound())) + "-bound" +
+         (recomputes(arm) ? ", recomputes" : "");
 }
 
-std::optional<size_t> Findings::clear_winner(const CaseResult& one, const DepthResult& at) const {
+std::optional<size_t> Findings::clear_winner(const DepthResult& at) const {
   std::vector<size_t> order;
-  for (size_t arm = 0; arm < config_.arms.size(); ++arm) {
-    if (shown(at, arm)) order.push_back(arm);
+  for (size_t arm = 0; arm < at.arms.size(); ++arm) {
+    if (shown(at, arm) && !is_second_control(arm)) order.push_back(arm);
   }
   if (order.size() < 2) return std::nullopt;
-  const auto ms = [&](size_t arm) { return median(timing(one, at, arm).ms); };
-  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return ms(a) < ms(b); });
-  const RatioInterval ratio =
-      ratio_t_interval(timing(one, at, order[0]).ms, timing(one, at, order[1]).ms);
-  if (!ratio.excludes() || contended(one, at, order[0])) return std::nullopt;
+  const auto speed = [&](size_t arm) { return median(speeds(at.arms[arm])); };
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return speed(a) > speed(b); });
+  const PairedSpeeds first = paired(at, order[0], order[1]);
+  const RatioInterval lead = block_ratio(first.arm, first.control);
+  const bool disturbed = first.contended > first.arm.size();
+  if (lead.ratio <= 1 || !lead.excludes() || disturbed) return std::nullopt;
   return order[0];
-}
-
-std::optional<size_t> Findings::second_control() const {
-  const ArmConfig& control = config_.arms[config_.control];
-  const auto attention = [](const ArmConfig& arm) {
-    return arm.attention ? to_string(*arm.attention) : std::string();
-  };
-  for (size_t arm = 0; arm < config_.arms.size(); ++arm) {
-    if (arm == config_.control) continue;
-    if (to_string(config_.arms[arm].cache) == to_string(control.cache) &&
-        attention(config_.arms[arm]) == attention(control)) {
-      return arm;
-    }
-  }
-  return std::nullopt;
 }
 
 }  // namespace kvlab::experiments::decode_speed_kind

@@ -17,33 +17,43 @@ class MetricList {
   MetricList(const Findings& findings, std::vector<Metric>& metrics)
       : findings_(findings), metrics_(metrics) {}
 
-  /// `at` may be null: the number belongs to no depth.
+  /// A number that the same run repeated gives again. `at` may be null: it belongs to no depth.
   Metric& add(const CaseResult& one, const DepthResult* at, size_t arm, const char* metric,
               double value, const char* unit, size_t n, BetterDirection direction);
+
+  /// A number that comes from a clock.
+  Metric& add_timed(const CaseResult& one, const DepthResult* at, size_t arm, const char* metric,
+                    double value, const char* unit, size_t n, BetterDirection direction);
+
+  /// A ratio of times with its interval.
+  void add_ratio(const CaseResult& one, const DepthResult& at, size_t arm, const char* metric,
+                 const RatioInterval& ratio, BetterDirection direction);
 
  private:
   const Findings& findings_;
   std::vector<Metric>& metrics_;
 };
 
-/// Steps by depth, where their time goes, what the caches hold, and the prompts.
+/// Steps by depth, what they read, where their time goes, what the caches hold, and the prompts.
 void add_tables(ReportSection& section, const Findings& f, const CaseResult& one,
                 MetricList& metrics);
 
 /// Time per token and share of the floor by depth.
 void add_figures(ReportSection& section, const Findings& f, const CaseResult& one);
 
-/// First the control, then what the others are against it at every depth.
+/// The control, then one sentence for each other arm with its verdict at every depth, the noise,
+/// and what bounds a step.
 std::vector<std::string> conclude(const Findings& f, const CaseResult& one);
+
+/// Differences that are none by the rule, over all cases, with the rule, the number of comparisons,
+/// the noise and the samples that were flagged.
+ReportSection without_significance(const Findings& f);
 
 /// Digits after the point that show three significant ones, and at least two.
 int decimals_of(double value);
 
 /// A number with `decimals_of` digits after the point.
 std::string digits(double value);
-
-/// "1.02 [0.99, 1.05]", or "1.02 (one block)".
-std::string interval_text(const RatioInterval& ratio);
 
 /// "a, b, c".
 std::string joined(const std::vector<std::string>& parts);

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <string_view>
 
 #include "kvlab/runtime/statistics.h"
 #include "report_parts.h"
@@ -55,30 +54,59 @@ void add_prefill_table(ReportSection& section, const Findings& f, const CaseResu
                           number_cell(interquartile_range(speeds), 0, CellEmphasis::muted),
                           arm == f.control() || !control
                               ? text_cell("1 (control)")
-                              : ratio_cell(ratio_t_interval(times(arm), times(f.control()))),
+                              : ratio_cell(block_ratio(times(arm), times(f.control()))),
                           count_cell(static_cast<int64_t>(blocks))});
-    metrics.add(one, nullptr, arm, "prefill_tokens_per_s", median(speeds), "tokens/s", blocks,
+    metrics.add_timed(one, nullptr, arm, "prefill_tokens_per_s", median(speeds), "tokens/s", blocks,
                 BetterDirection::higher);
   }
   table.note = "Each arm's own prefill, in chunks as configured; logits of the last token only.";
   section.tables.push_back(std::move(table));
 }
 
+bool failed(const CaseResult& one, const ArmAtDepth& found, size_t arm) {
+  return one.failures[arm].has_value() && found.runs.empty();
+}
+
+// Depth, name and equality: what stands there for an arm without a speed, too.
+std::vector<ReportCell> row_head(const Findings& f, const CaseResult& one, const DepthResult& at,
+                                 size_t arm) {
+  const ArmAtDepth& found = at.arms[arm];
+  const bool warning = failed(one, found, arm) || !found.verdict.passed;
+  return {count_cell(at.depth), text_cell(f.name(arm)),
+          text_cell(f.equality(one, at, arm), warning          ? CellEmphasis::warning
+                                              : found.left_out ? CellEmphasis::muted
+                                                               : CellEmphasis::normal)};
+}
+
+// The speed over the control's, and what it is called.
+void add_verdict_cells(std::vector<ReportCell>& row, const Findings& f, const CaseResult& one,
+                       const DepthResult& at, size_t arm, CellEmphasis emphasis,
+                       MetricList& metrics) {
+  if (arm == f.control() || !f.shown(at, f.control())) {
+    row.push_back(text_cell(arm == f.control() ? "1 (control)" : "-"));
+    row.push_back(empty_cell());
+    return;
+  }
+  const RatioInterval ratio = f.speed_ratio(at, arm);
+  const Comparison* found = f.comparison(at, arm);
+  row.push_back(ratio_cell(ratio, emphasis));
+  row.push_back(found ? text_cell(verdict_name(found->verdict),
+                                  found->verdict == Verdict::refused ? CellEmphasis::warning
+                                                                     : CellEmphasis::normal)
+                      : text_cell("noise", CellEmphasis::muted));
+  metrics.add_ratio(one, at, arm, "speed_ratio", ratio, BetterDirection::higher);
+  metrics.add_ratio(one, at, arm, "time_ratio", f.time_ratio(at, arm), BetterDirection::lower);
+}
+
 void add_speed_row(ReportTable& table, const Findings& f, const CaseResult& one,
                    const DepthResult& at, size_t arm, bool best, MetricList& metrics) {
-  const ArmAtDepth& found = at.arms[arm];
-  const bool failed = one.failures[arm].has_value() && found.runs.empty();
-  const bool warning = failed || !found.verdict.passed;
-  std::vector<ReportCell> row = {
-      count_cell(at.depth), text_cell(f.name(arm)),
-      text_cell(f.equality(one, at, arm), warning          ? CellEmphasis::warning
-                                          : found.left_out ? CellEmphasis::muted
-                                                           : CellEmphasis::normal)};
+  std::vector<ReportCell> row = row_head(f, one, at, arm);
   if (!f.shown(at, arm)) {
     while (row.size() < table.columns.size()) row.push_back(empty_cell());
     table.rows.push_back(std::move(row));
     return;
   }
+  const ArmAtDepth& found = at.arms[arm];
   const Timing times = f.timing(one, at, arm);
   const size_t n = times.ms.size();
   const auto emphasis = best ? CellEmphasis::best : CellEmphasis::normal;
@@ -87,38 +115,20 @@ void add_speed_row(ReportTable& table, const Findings& f, const CaseResult& one,
   row.push_back(digits_cell(ms, emphasis));
   row.push_back(digits_cell(interquartile_range(times.ms), CellEmphasis::muted));
   row.push_back(number_cell(tokens_per_s, 1, emphasis));
-  metrics.add(one, &at, arm, "ms_per_token", ms, "ms", n, BetterDirection::lower);
-  metrics.add(one, &at, arm, "tokens_per_s", tokens_per_s, "tokens/s", n, BetterDirection::higher);
-  if (arm == f.control() || !f.shown(at, f.control())) {
-    row.push_back(text_cell(arm == f.control() ? "1 (control)" : "-"));
-    row.push_back(empty_cell());
-  } else {
-    const RatioInterval ratio = f.against_control(one, at, arm);
-    row.push_back(ratio_cell(ratio, emphasis));
-    row.push_back(f.has_by_bytes(at, arm) ? number_cell(f.by_bytes(one, at, arm), 2)
-                                          : empty_cell());
-    Metric& metric =
-        metrics.add(one, &at, arm, "time_ratio", ratio.ratio, "", n, BetterDirection::lower);
-    metric.ci_low = ratio.low.value_or(kNone);
-    metric.ci_high = ratio.high.value_or(kNone);
-    if (f.has_by_bytes(at, arm)) {
-      metrics.add(one, &at, arm, "time_ratio_by_bytes", f.by_bytes(one, at, arm), "", 1,
-                  BetterDirection::none);
-    }
-  }
+  metrics.add_timed(one, &at, arm, "ms_per_token", ms, "ms", n, BetterDirection::lower);
+  metrics.add_timed(one, &at, arm, "tokens_per_s", tokens_per_s, "tokens/s", n,
+                    BetterDirection::higher);
+  add_verdict_cells(row, f, one, at, arm, emphasis, metrics);
   if (f.recomputes(found)) {
     row.push_back(empty_cell());
   } else {
     row.push_back(percent_cell(median(times.share)));
-    metrics.add(one, &at, arm, "floor_share", median(times.share), "", n, BetterDirection::higher);
+    metrics.add_timed(one, &at, arm, "floor_share", median(times.share), "", n,
+                      BetterDirection::higher);
   }
   row.push_back(text_cell(f.bound(found)));
-  row.push_back(digits_cell(found.kv_bytes / kMillion));
-  row.push_back(digits_cell(found.copied_bytes / kMillion));
-  row.push_back(digits_cell(static_cast<double>(found.peak_bytes) / kMillion));
   row.push_back(count_cell(static_cast<int64_t>(n)));
-  metrics.add(one, &at, arm, "peak", static_cast<double>(found.peak_bytes), "B", 1,
-              BetterDirection::lower);
+  row.push_back(count_cell(static_cast<int64_t>(f.flagged(at, arm))));
   table.rows.push_back(std::move(row));
 }
 
@@ -128,38 +138,93 @@ void add_speed_table(ReportSection& section, const Findings& f, const CaseResult
   table.id = f.file_id("decode", one);
   table.title = "Decode steps by depth";
   const auto lower = BetterDirection::lower;
+  const auto higher = BetterDirection::higher;
   table.columns = {{"depth", "depth", "tokens", {}},
                    {"arm", "arm", "", {}},
                    {"equality", "equality", "", {}},
                    {"ms_per_token", "ms per token", "", lower},
                    {"iqr", "IQR", "", {}},
-                   {"tokens_per_s", "tokens/s", "", BetterDirection::higher},
-                   {"time_ratio", "time x control (95 %)", "", lower},
-                   {"by_bytes", "by bytes", "", lower},
-                   {"floor_share", "share of floor", "%", BetterDirection::higher},
+                   {"tokens_per_s", "tokens/s", "", higher},
+                   {"ratio", "x control (95 %)", "", higher},
+                   {"verdict", "verdict", "", {}},
+                   {"floor_share", "share of floor", "%", higher},
                    {"bound", "bound", "", {}},
-                   {"kv_read", "K and V read", "MB", lower},
-                   {"copied", "copied", "MB", lower},
-                   {"peak", "peak", "MB", lower},
-                   {"n", "n", "", {}}};
+                   {"n", "n", "", {}},
+                   {"flagged", "flagged", "", lower}};
   for (const DepthResult& at : one.depths) {
-    const auto winner = f.clear_winner(one, at);
+    const auto winner = f.clear_winner(at);
     for (size_t arm = 0; arm < f.config().arms.size(); ++arm) {
       add_speed_row(table, f, one, at, arm, winner == arm, metrics);
     }
   }
   if (table.rows.empty()) return;
   table.note =
-      "Medians over blocks of the median step; a step gives every row one token. time x control: "
-      "geometric mean of the per-block ratios with a 95 % t-interval of their logarithms. by "
-      "bytes: "
-      "what that ratio would be if bytes were all (weights + K and V read + twice what is "
-      "copied). "
-      "share of floor: the time that reading weights, K and V takes at the bandwidth of the same "
-      "block, over the time of the step; not for an arm that recomputes. Bold: the interval "
-      "excludes the runner-up. An arm with the control's cache once more shows the noise: a ratio "
-      "within its interval is none. peak: of the "
-      "cache so far, with room for the deepest case.";
+      "Medians over blocks of the median step; a step gives every row one token. x control: "
+      "tokens/s over the control's, by the rule under \"Differences that are not significant\"; "
+      "noise: the control a second time. share of floor: the time that reading weights, K and V "
+      "takes at the bandwidth of the same block, over the time of the step; not for an arm that "
+      "recomputes. bound: the largest part of a step's time. n: blocks; flagged: runs that "
+      "something disturbed. Bold: the interval excludes the runner-up.";
+  section.tables.push_back(std::move(table));
+}
+
+void add_bytes_row(ReportTable& table, const Findings& f, const CaseResult& one,
+                   const DepthResult& at, size_t arm, MetricList& metrics) {
+  const ArmAtDepth& found = at.arms[arm];
+  const bool compared = arm != f.control() && f.shown(at, f.control());
+  const double ms = median(f.timing(one, at, arm).ms);
+  const double bytes_per_second = f.step_bytes(one, found).total() * 1e3 / ms;
+  std::vector<ReportCell> row = {count_cell(at.depth), text_cell(f.name(arm)),
+                                 digits_cell(found.kv_bytes / kMillion),
+                                 digits_cell(found.copied_bytes / kMillion)};
+  if (f.recomputes(found)) {
+    row.push_back(empty_cell());
+  } else {
+    row.push_back(digits_cell(bytes_per_second / kBillion));
+    metrics.add_timed(one, &at, arm, "read_rate", bytes_per_second, "B/s", found.runs.size(),
+                      BetterDirection::higher);
+  }
+  if (compared && f.has_by_bytes(at, arm)) {
+    row.push_back(number_cell(f.by_bytes(one, at, arm), 2));
+    metrics.add(one, &at, arm, "time_ratio_by_bytes", f.by_bytes(one, at, arm), "", 1,
+                BetterDirection::none);
+  } else {
+    row.push_back(arm == f.control() ? text_cell("1 (control)") : empty_cell());
+  }
+  row.push_back(arm == f.control() ? text_cell("1 (control)")
+                : compared         ? ratio_cell(f.time_ratio(at, arm))
+                                   : empty_cell());
+  row.push_back(digits_cell(static_cast<double>(found.peak_bytes) / kMillion));
+  metrics.add(one, &at, arm, "peak", static_cast<double>(found.peak_bytes), "B", 1,
+              BetterDirection::lower);
+  table.rows.push_back(std::move(row));
+}
+
+void add_bytes_table(ReportSection& section, const Findings& f, const CaseResult& one,
+                     MetricList& metrics) {
+  ReportTable table;
+  table.id = f.file_id("bytes", one);
+  table.title = "What a step reads and copies";
+  const auto lower = BetterDirection::lower;
+  table.columns = {{"depth", "depth", "tokens", {}},
+                   {"arm", "arm", "", {}},
+                   {"kv_read", "K and V read", "MB", lower},
+                   {"copied", "copied", "MB", lower},
+                   {"read_rate", "achieved", "GB/s", BetterDirection::higher},
+                   {"by_bytes", "time by bytes", "", lower},
+                   {"time_ratio", "time x control (95 %)", "", lower},
+                   {"peak", "peak", "MB", lower}};
+  for (const DepthResult& at : one.depths) {
+    for (size_t arm = 0; arm < f.config().arms.size(); ++arm) {
+      if (f.shown(at, arm)) add_bytes_row(table, f, one, at, arm, metrics);
+    }
+  }
+  if (table.rows.empty()) return;
+  table.note =
+      "achieved: weights, K and V read, over the time of the step. time by bytes: what the time "
+      "over the control's would be if bytes were all (weights + K and V read + twice what is "
+      "copied); not where one of both recomputes. peak: of the cache so far, with room for the "
+      "deepest case.";
   section.tables.push_back(std::move(table));
 }
 
@@ -180,9 +245,10 @@ void add_shares_table(ReportSection& section, const Findings& f, const CaseResul
           {count_cell(at.depth), text_cell(f.name(arm)), percent_cell(shares->weights),
            percent_cell(shares->attention), percent_cell(shares->cache),
            percent_cell(shares->other),
-           text_cell(f.recomputes(at.arms[arm]) ? "recomputes" : shares->describe())});
+           text_cell((f.recomputes(at.arms[arm]) ? "recomputes every token; " : "") +
+                     shares->describe())});
       const auto add = [&](const char* metric, double share) {
-        metrics.add(one, &at, arm, metric, share, "", 1, BetterDirection::none);
+        metrics.add_timed(one, &at, arm, metric, share, "", 1, BetterDirection::none);
       };
       add("share_weights", shares->weights);
       add("share_attention", shares->attention);
@@ -209,6 +275,8 @@ void add_memory_table(ReportSection& section, const Findings& f, const CaseResul
                   BetterDirection::lower);
       metrics.add(one, &at, arm, "reserved", static_cast<double>(found.usage.reserved()), "B", 1,
                   BetterDirection::lower);
+      metrics.add(one, &at, arm, "metadata_share", metadata_share(found.usage) / 100, "", 1,
+                  BetterDirection::lower);
     }
   }
 }
@@ -230,16 +298,31 @@ Metric& MetricList::add(const CaseResult& one, const DepthResult* at, size_t arm
                 {"weights", dtype_name(one.precision.weights)},
                 {"cache", dtype_name(one.precision.cache)},
                 {"batch", std::to_string(one.batch)}}};
-  const std::string_view measured = metric;
-  found.timed = measured != "peak" && measured != "time_ratio_by_bytes";
   if (at != nullptr) found.group.emplace_back("depth", std::to_string(at->depth));
   metrics_.push_back(std::move(found));
   return metrics_.back();
 }
 
+Metric& MetricList::add_timed(const CaseResult& one, const DepthResult* at, size_t arm,
+                              const char* metric, double value, const char* unit, size_t n,
+                              BetterDirection direction) {
+  Metric& found = add(one, at, arm, metric, value, unit, n, direction);
+  found.timed = true;
+  return found;
+}
+
+void MetricList::add_ratio(const CaseResult& one, const DepthResult& at, size_t arm,
+                           const char* metric, const RatioInterval& ratio,
+                           BetterDirection direction) {
+  Metric& found = add_timed(one, &at, arm, metric, ratio.ratio, "", ratio.n, direction);
+  found.ci_low = ratio.low.value_or(kNone);
+  found.ci_high = ratio.high.value_or(kNone);
+}
+
 void add_tables(ReportSection& section, const Findings& f, const CaseResult& one,
                 MetricList& metrics) {
   add_speed_table(section, f, one, metrics);
+  add_bytes_table(section, f, one, metrics);
   add_shares_table(section, f, one, metrics);
   add_memory_table(section, f, one, metrics);
   add_prefill_table(section, f, one, metrics);

@@ -15,12 +15,6 @@ int decimals_of(double value) {
 
 std::string digits(double value) { return fmt::format("{:.{}f}", value, decimals_of(value)); }
 
-std::string interval_text(const RatioInterval& ratio) {
-  return ratio.low ? fmt::format("{} [{}, {}]", digits(ratio.ratio), digits(*ratio.low),
-                                 digits(*ratio.high))
-                   : digits(ratio.ratio) + " (one block)";
-}
-
 std::string joined(const std::vector<std::string>& parts) {
   std::string text;
   for (const std::string& part : parts) text += (text.empty() ? "" : ", ") + part;

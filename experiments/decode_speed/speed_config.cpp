@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "kvlab/core/error.h"
 #include "kvlab/runtime/arms.h"
@@ -54,6 +55,37 @@ void refuse_what_cases_say(const ConfigReader& reader, const SpeedConfig& read) 
                               "position");
     }
   }
+}
+
+// An arm that the config gives the control's parts under another name. A planted slowdown is a
+// difference.
+std::optional<size_t> arm_like_control(const SpeedConfig& read) {
+  const ArmConfig& control = read.arms[read.control];
+  const auto attention = [&](const ArmConfig& arm) {
+    return to_string(arm.attention.value_or(read.runtime.attention));
+  };
+  for (size_t arm = 0; arm < read.arms.size(); ++arm) {
+    const ArmConfig& one = read.arms[arm];
+    if (arm != read.control && to_string(one.cache) == to_string(control.cache) &&
+        attention(one) == attention(control) && planted_slowdown(read.trials, one.name) <= 1) {
+      return arm;
+    }
+  }
+  return std::nullopt;
+}
+
+// The control is measured twice, unless the config does that already or says not to.
+void read_trials(ConfigReader& reader, const std::string& control, SpeedConfig& read) {
+  ComparisonConfig comparison;
+  comparison.arms = read.arms;
+  comparison.control = control;
+  read.trials = parse_arm_trials(reader, comparison);
+  if (!read.trials.aa) return;
+  read.again = arm_like_control(read);
+  if (read.again) return;
+  add_second_control(reader, comparison);
+  read.arms = comparison.arms;
+  read.again = read.arms.size() - 1;
 }
 
 void refuse_arm_after_arm(ConfigReader& reader, const SpeedConfig& read) {
@@ -159,7 +191,8 @@ SpeedConfig read_speed_config(ExperimentConfig& config, const Registry& registry
   const std::string control = parse_control(reader, read.arms);
   while (read.arms[read.control].name != control) ++read.control;
   read.runtime = parse_runtime(reader);
-  read.measure = parse_measure(reader);
+  read.measure = parse_measure_of_trials(reader);
+  read_trials(reader, control, read);
   refuse_arm_after_arm(reader, read);
   refuse_what_cases_say(reader, read);
 

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "kvlab/runtime/arm_trials.h"
 #include "kvlab/runtime/experiment_config.h"
 #include "kvlab/runtime/model.h"
 #include "kvlab/runtime/registry.h"
@@ -41,6 +43,8 @@ struct SpeedConfig {
   std::vector<SpeedModel> models;
   std::vector<ArmConfig> arms;
   size_t control = 0;
+  std::optional<size_t> again;  ///< the control once more: what it differs by is noise
+  ArmTrials trials;
   RuntimeConfig runtime;
   MeasureConfig measure;
   std::vector<Precision> precisions;

@@ -25,6 +25,16 @@ int64_t nanoseconds(Clock::duration span) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(span).count();
 }
 
+Json contention_json(const Contention& found) {
+  return {{"contended", found.contended},
+          {"suspended", found.suspended},
+          {"involuntary_switches", found.involuntary_switches},
+          {"steal_share", found.steal_share},
+          {"load", found.load},
+          {"wall_ns", found.wall_ns},
+          {"cpu_ns", found.cpu_ns}};
+}
+
 // A session adds to the profile as long as this lives.
 class Profiling {
  public:
@@ -295,10 +305,10 @@ class CaseRunner {
       }
       end_block();
     } catch (const InterruptedError&) {
-      keep_whole_blocks(found);
+      keep_comparable_blocks(found);
       throw;
     }
-    keep_whole_blocks(found);
+    keep_comparable_blocks(found);
     log_depth(found);
   }
 
@@ -308,15 +318,17 @@ class CaseRunner {
     for (int i = 0; i < config_.measure.warmup; ++i) session.step();
     RunSample sample;
     sample.step_ns.reserve(static_cast<size_t>(config_.tokens));
-    const int64_t switches = involuntary_switches();
+    const double slowdown = planted_slowdown(config_.trials, config_.arms[arm].name);
+    const ContentionMeter meter;
     auto before = Clock::now();
     for (int64_t i = 0; i < config_.tokens; ++i) {
       session.step();
+      wait_planted(before, slowdown);
       const auto now = Clock::now();
       sample.step_ns.push_back(nanoseconds(now - before));
       before = now;
     }
-    sample.involuntary_switches = involuntary_switches() - switches;
+    sample.contention = meter.finish(config_.tokens, sample.step_ns);
     found.arms[arm].peak_bytes = session.session().cache_usage().peak_total;
     Json line = sample_head(arm, "decode");
     line.update(Json{{"depth", found.depth},
@@ -324,7 +336,7 @@ class CaseRunner {
                      {"step_ns", sample.step_ns},
                      {"kv_bytes", found.arms[arm].kv_bytes},
                      {"peak_bytes", found.arms[arm].peak_bytes},
-                     {"involuntary_switches", sample.involuntary_switches}});
+                     {"contention", contention_json(sample.contention)}});
     context_.folder.add_sample(line.dump());
     found.arms[arm].runs.push_back(std::move(sample));
   }
@@ -353,20 +365,13 @@ class CaseRunner {
     context_.folder.add_sample(line.dump());
   }
 
-  // Ratios need blocks in which every arm ran and the bandwidth was measured. An arm that failed
-  // here keeps nothing here.
-  void keep_whole_blocks(DepthResult& found) const {
-    size_t whole = found.bytes_per_second.size();
+  void keep_comparable_blocks(DepthResult& found) const {
+    std::vector<bool> timed;
     for (size_t arm = 0; arm < config_.arms.size(); ++arm) {
-      if (runs(found, arm) && found.arms[arm].verdict.passed) {
-        whole = std::min(whole, found.arms[arm].runs.size());
-      }
+      timed.push_back(runs(found, arm) && found.arms[arm].verdict.passed);
     }
-    found.bytes_per_second.resize(whole);
-    for (size_t arm = 0; arm < config_.arms.size(); ++arm) {
-      std::vector<RunSample>& samples = found.arms[arm].runs;
-      samples.resize(runs(found, arm) ? std::min(samples.size(), whole) : 0);
-    }
+    keep_whole_blocks(found, timed);
+    drop_suspended_blocks(found);
   }
 
   void log_depth(const DepthResult& found) const {

@@ -10,6 +10,7 @@
 #include "depth_gate.h"
 #include "kvlab/core/thread_pool.h"
 #include "kvlab/kernels/read_probe.h"
+#include "kvlab/runtime/contention.h"
 #include "kvlab/runtime/experiment.h"
 #include "kvlab/runtime/step_bound.h"
 #include "speed_config.h"
@@ -19,7 +20,7 @@ namespace kvlab::experiments::decode_speed_kind {
 /// The timed steps of one arm in one block.
 struct RunSample {
   std::vector<int64_t> step_ns;
-  int64_t involuntary_switches = 0;
+  Contention contention;
 
   double median_ms() const;
 };
@@ -42,6 +43,7 @@ struct DepthResult {
   int64_t depth = 0;
   std::vector<double> bytes_per_second;  ///< read bandwidth beside each block
   std::string loop;                      ///< the probe's fastest loop
+  int suspended_blocks = 0;              ///< left out for all arms: one stood still in them
   std::vector<ArmAtDepth> arms;
 };
 
@@ -76,6 +78,13 @@ struct SpeedRun {
 };
 
 enum class CasePurpose { gate_and_time, gate_only };
+
+/// Ratios need blocks in which every arm that is timed ran, and the bandwidth was measured: keeps
+/// those, and nothing of an arm that is not `timed`.
+void keep_whole_blocks(DepthResult& found, const std::vector<bool>& timed);
+
+/// A block with a standstill in it compares nothing: leaves it out for all arms, and counts it.
+void drop_suspended_blocks(DepthResult& found);
 
 /// Runs one case. In f32 its comparisons go to `logic`; other cases read them there. Stops early
 /// where the user interrupts, and keeps whole blocks.

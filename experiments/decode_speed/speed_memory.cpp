@@ -10,14 +10,8 @@ namespace {
 
 constexpr double kMillion = 1e6;
 
-// A difference of reserved bytes below this is not worth a word.
+// A smaller difference of reserved bytes explains nothing.
 constexpr double kSmallestShare = 0.005;
-
-double metadata_share(const MemoryUsage& usage) {
-  return usage.reserved() == 0 ? 0
-                               : 100 * static_cast<double>(usage.live_bytes(MemoryKind::metadata)) /
-                                     static_cast<double>(usage.reserved());
-}
 
 // Tokens of all rows that were cached when the bytes were counted.
 double tokens_held(const ArmAtDepth& arm, int64_t batch) {
@@ -38,6 +32,12 @@ std::vector<ReportCell> row_of(const std::string& name, const ArmAtDepth& arm, i
 }
 
 }  // namespace
+
+double metadata_share(const MemoryUsage& usage) {
+  return usage.reserved() == 0 ? 0
+                               : 100 * static_cast<double>(usage.live_bytes(MemoryKind::metadata)) /
+                                     static_cast<double>(usage.reserved());
+}
 
 std::optional<ReportTable> memory_table(const SpeedConfig& config, const CaseResult& one,
                                         const std::string& id) {
@@ -60,32 +60,29 @@ std::optional<ReportTable> memory_table(const SpeedConfig& config, const CaseRes
   }
   if (table.rows.empty()) return std::nullopt;
   table.note =
-      "Counted after the profiled steps, all rows together. payload: K and V of the tokens that the "
-      "rows hold; reserved: storage and metadata allocated for them; a cache that allocates for its "
-      "longest text in advance has room for the deepest case, and at depth 0 that is many bytes per "
-      "token.";
+      "Counted after the profiled steps, all rows together. payload: K and V of the tokens that "
+      "the rows hold; reserved: storage and metadata allocated for them; a cache that allocates "
+      "for its longest text in advance has room for the deepest case, and at depth 0 that is many "
+      "bytes per token.";
   return table;
 }
 
-std::string memory_sentence(const SpeedConfig& config, const DepthResult& at) {
-  const ArmAtDepth& control = at.arms[config.control];
-  const auto wanted = static_cast<double>(control.usage.reserved());
-  if (!control.shares || wanted <= 0) return "";
-  std::string different, same;
-  for (size_t arm = 0; arm < at.arms.size(); ++arm) {
-    if (arm == config.control || !at.arms[arm].shares) continue;
-    const double change = static_cast<double>(at.arms[arm].usage.reserved()) / wanted - 1;
-    const std::string& name = config.arms[arm].name;
-    if (std::abs(change) < kSmallestShare) {
-      same += (same.empty() ? "" : ", ") + name;
-    } else {
-      different += fmt::format("{}{} {:.0f} % {}", different.empty() ? "" : ", ", name,
-                               100 * std::abs(change), change < 0 ? "fewer" : "more");
-    }
-  }
-  if (different.empty()) return "";
-  return fmt::format("Reserved bytes against {}: {}{}.", config.arms[config.control].name,
-                     different, same.empty() ? "" : "; the same: " + same);
+bool holds_less(const SpeedConfig& config, const DepthResult& at, size_t arm) {
+  const auto control = static_cast<double>(at.arms[config.control].usage.reserved());
+  return static_cast<double>(at.arms[arm].usage.reserved()) < (1 - kSmallestShare) * control;
+}
+
+std::string held_text(const SpeedConfig& config, const DepthResult& at, size_t arm) {
+  if (!at.arms[config.control].shares || !at.arms[arm].shares) return "";
+  const auto control = static_cast<double>(at.arms[config.control].usage.reserved());
+  const auto mine = static_cast<double>(at.arms[arm].usage.reserved());
+  if (control == mine) return "it holds as many bytes";
+  if (control == 0) return fmt::format("it holds {:.3g} MB, the control nothing", mine / kMillion);
+  if (mine == 0) return "it holds nothing";
+  if (mine > 2 * control) return fmt::format("it holds {:.1f} times the bytes", mine / control);
+  const double change = 100 * std::abs(mine / control - 1);
+  return fmt::format("it holds {:.{}f} % {} bytes", change, change < 1 ? 2 : 0,
+                     mine < control ? "fewer" : "more");
 }
 
 }  // namespace kvlab::experiments::decode_speed_kind

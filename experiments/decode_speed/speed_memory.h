@@ -9,13 +9,19 @@
 
 namespace kvlab::experiments::decode_speed_kind {
 
-/// Payload, reserved and peak bytes and the share of metadata of every arm that was profiled, by depth.
-/// `id` is the table's file name. Empty where no arm was.
+/// Payload, reserved and peak bytes and the share of metadata of every arm that was profiled, by
+/// depth. `id` is the table's file name. Empty where no arm was.
 std::optional<ReportTable> memory_table(const SpeedConfig& config, const CaseResult& one,
                                         const std::string& id);
 
-/// What each arm reserves against the control at one depth: "paged64 reserves 31 % fewer bytes than
-/// preallocated". Empty where there is nothing to compare.
-std::string memory_sentence(const SpeedConfig& config, const DepthResult& at);
+/// Of the reserved bytes, in percent; 0 where none are reserved.
+double metadata_share(const MemoryUsage& usage);
+
+/// What the arm reserves against the control: "it holds 31 % fewer bytes". Empty where nothing was
+/// counted.
+std::string held_text(const SpeedConfig& config, const DepthResult& at, size_t arm);
+
+/// Whether the arm reserves fewer bytes than the control, by more than a sentence rounds away.
+bool holds_less(const SpeedConfig& config, const DepthResult& at, size_t arm);
 
 }  // namespace kvlab::experiments::decode_speed_kind

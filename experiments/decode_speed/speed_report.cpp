@@ -25,6 +25,7 @@ class Report {
     report.primary_metric = "ms per token of a decode step";
     describe_factors();
     for (const CaseResult& one : cases_) add_case(one);
+    if (!cases_.empty()) report.sections.push_back(without_significance(findings_));
     for (const SpeedModel& model : config_.models) add_what_does_not_fit(model);
     if (report.conclusions.empty()) report.conclusions.push_back("No firm conclusion.");
     return std::move(result_);
@@ -39,6 +40,10 @@ class Report {
       if (arm.attention) attentions.push_back(arm.name + " has " + arm.attention->type);
     }
     if (!attentions.empty()) report.varied.push_back("the attention: " + joined(attentions));
+    for (const auto& [arm, factor] : config_.trials.planted_slowdown) {
+      report.varied.push_back(fmt::format(
+          "a planted slowdown: each step of {} waits until it took {} times as long", arm, factor));
+    }
     report.held_fixed = {
         fmt::format("attention {}{}, threads {}", config_.runtime.attention.type,
                     attentions.empty() ? "" : " (unless varied)", config_.runtime.threads),
@@ -89,14 +94,12 @@ class Report {
     result_.report.sections.push_back(std::move(section));
     for (size_t arm = 0; arm < config_.arms.size(); ++arm) {
       if (!one.failures[arm]) continue;
-      result_.report.failures.push_back({findings_.name(arm) + ", " + one.label(), *one.failures[arm]});
+      result_.report.failures.push_back(
+          {findings_.name(arm) + ", " + one.label(), *one.failures[arm]});
       result_.passed = false;
     }
     for (std::string& sentence : conclude(findings_, one)) {
       result_.report.conclusions.push_back(std::move(sentence));
-    }
-    if (one.interrupted) {
-      result_.report.conclusions.push_back(one.label() + ": interrupted, whole blocks only.");
     }
   }
 

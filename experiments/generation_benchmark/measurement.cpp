@@ -18,11 +18,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double planted_slowdown(const ArmTrials& trials, const std::string& arm) {
-  const auto found = trials.planted_slowdown.find(arm);
-  return found == trials.planted_slowdown.end() ? 1.0 : found->second;
-}
-
 // A block with a standstill in it compares nothing: it is left out for all arms.
 void drop_suspended_blocks(std::vector<Arm>& arms, size_t case_index) {
   size_t blocks = 0;
@@ -90,10 +85,7 @@ Sample run_once(const BenchmarkConfig& config, const Case& one, const ReadyArm& 
     // Called for each row of a step: the first one has the step's time behind it.
     session.profile_into(&sample.split);
     if (slowdown <= 1) return;
-    const auto until = Clock::now() + std::chrono::duration_cast<Clock::duration>(
-                                          (slowdown - 1) * (Clock::now() - before));
-    while (Clock::now() < until) {
-    }
+    wait_planted(before, slowdown);
     before = Clock::now();
   };
   // Reading the clock in each layer costs microseconds of a step, the same in all arms.

@@ -108,7 +108,8 @@ TEST(DecodeSpeed, TimesEveryArmAtEveryDepthBesideTheBandwidth) {
   ASSERT_EQ(finished.code, 0) << finished.log << finished.out;
   expect_run_files(finished);
   for (const char* depth : {"0", "20"}) {
-    for (const char* arm : {"preallocated", "concat", "paged", "sinks", "none"}) {
+    for (const char* arm :
+         {"preallocated", "concat", "paged", "sinks", "none", "preallocated_again"}) {
       for (const char* name : {"ms_per_token", "floor_share", "tokens_per_s"}) {
         const json found = metric(finished, arm, name, {{"depth", depth}});
         if (std::string(arm) == "none" && std::string(name) == "floor_share") {
@@ -132,8 +133,8 @@ TEST(DecodeSpeed, TimesEveryArmAtEveryDepthBesideTheBandwidth) {
     EXPECT_EQ(line.at("step_ns").size(), 5u);
   }
   EXPECT_EQ(bandwidth, 2 * 3) << "one per depth and block";
-  EXPECT_EQ(prefill, 5 * 3);
-  EXPECT_EQ(decode, 2 * 5 * 3);
+  EXPECT_EQ(prefill, 6 * 3) << "the control counts twice";
+  EXPECT_EQ(decode, 2 * 6 * 3);
   EXPECT_NE(report_text(finished).find("Where the time of a step goes"), std::string::npos);
   EXPECT_NE(report_text(finished).find("row_tokens 16 (measured)"), std::string::npos);
   EXPECT_EQ(finished.sample({{"measured", "decode"}}).at("row_tokens"), 16);
@@ -148,8 +149,12 @@ TEST(DecodeSpeed, ComparesExactArmsAndShowsTheDistanceOfOthers) {
     ++checks[check.at("arm")];
   }
   // At two depths and after the prompt.
-  EXPECT_EQ(checks, (std::map<std::string, int>{{"concat", 3}, {"paged", 3}, {"none", 3}}));
-  EXPECT_NE(report_text(finished).find("approximate, KL"), std::string::npos);
+  EXPECT_EQ(checks, (std::map<std::string, int>{
+                        {"concat", 3}, {"paged", 3}, {"none", 3}, {"preallocated_again", 3}}));
+  const std::string report = report_text(finished);
+  EXPECT_NE(report.find("approximate, KL"), std::string::npos);
+  EXPECT_NE(report.find("| paged | exact, equal |"), std::string::npos);
+  EXPECT_NE(report.find("| preallocated | exact, control |"), std::string::npos);
 }
 
 TEST(DecodeSpeed, GivesNoSpeedToAnArmThatIsNotEqual) {
@@ -162,7 +167,10 @@ TEST(DecodeSpeed, GivesNoSpeedToAnArmThatIsNotEqual) {
     EXPECT_TRUE(metric(finished, "wrong", name, {}).is_null()) << name;
   }
   EXPECT_FALSE(metric(finished, "preallocated", "ms_per_token", {{"depth", "20"}}).is_null());
-  EXPECT_NE(report_text(finished).find("NOT EQUAL"), std::string::npos);
+  EXPECT_NE(report_text(finished).find("wrong: no speed at depth 0: exact, NOT EQUAL; no "
+                                       "speed at depth 20: exact, NOT EQUAL."),
+            std::string::npos)
+      << report_text(finished);
 }
 
 TEST(DecodeSpeed, RoundingCasesAreGatedInF32First) {
@@ -179,8 +187,8 @@ TEST(DecodeSpeed, RoundingCasesAreGatedInF32First) {
     logic += what.find("in f32") != std::string::npos ? 1 : 0;
     divergence += what.find("KL to the control") != std::string::npos ? 1 : 0;
   }
-  EXPECT_EQ(logic, 4) << "two element types, two depths";
-  EXPECT_EQ(divergence, 4);
+  EXPECT_EQ(logic, 8) << "two element types, two depths, and the control a second time";
+  EXPECT_EQ(divergence, 8);
   EXPECT_TRUE(metric(finished, "paged", "ms_per_token", {{"weights", "f32"}}).is_null())
       << "f32 was only compared";
   for (const char* weights : {"bf16", "int8"}) {
@@ -229,7 +237,9 @@ TEST(DecodeSpeed, AControlThatRecomputesSaysNothingAboutBytes) {
   ASSERT_EQ(finished.code, 0) << finished.log << finished.out;
   EXPECT_TRUE(metric(finished, "concat", "time_ratio_by_bytes", {}).is_null());
   EXPECT_FALSE(metric(finished, "concat", "time_ratio", {}).is_null());
-  EXPECT_EQ(report_text(finished).find("Not distinguishable"), std::string::npos) << "one block";
+  const std::string report = report_text(finished);
+  EXPECT_NE(report.find(" at depth 20: refused ("), std::string::npos) << "one block";
+  EXPECT_EQ(report.find(": not distinguishable"), std::string::npos) << "one block";
 }
 
 TEST(DecodeSpeed, CountsTheBytesOfAStep) {
@@ -266,10 +276,82 @@ TEST(DecodeSpeed, SaysWhatTheCachesHoldAndComparesItAtEveryDepth) {
   EXPECT_EQ(bytes("concat", "reserved"), bytes("concat", "payload"));
   const std::string report = report_text(finished);
   EXPECT_NE(report.find("What the caches hold"), std::string::npos);
-  for (const char* depth : {"depth 0: time of a token", "depth 20: time of a token",
-                            "Reserved bytes against preallocated: concat"}) {
-    EXPECT_NE(report.find(depth), std::string::npos) << depth << "\n" << report;
+  // One sentence for each arm, with a verdict at every depth.
+  const size_t begin = report.find("batch 1: concat is ");
+  ASSERT_NE(begin, std::string::npos) << report;
+  const std::string sentence = report.substr(begin, report.find('\n', begin) - begin);
+  for (const char* part : {" of preallocated at depth 0: ", " at depth 20: ",
+                           "; at depth 20 it holds ", "% fewer bytes", "; it copies "}) {
+    EXPECT_NE(sentence.find(part), std::string::npos) << part << "\n" << sentence;
   }
+}
+
+TEST(DecodeSpeed, AllVerdictsOfAReportAreOneFamilyAndTheRuleIsPrinted) {
+  const TemporaryFolder folder;
+  SpeedText text;
+  text.batch = "[1, 2]";
+  text.prefill = "0";
+  const FinishedRun finished = run(folder, text);
+  ASSERT_EQ(finished.code, 0) << finished.log << finished.out;
+  const std::string report = report_text(finished);
+  // Four arms beside the control and its second measurement, at two depths, in two cases.
+  for (const char* part :
+       {"16 comparison(s) were made, of all arms at all depths of all cases together. An arm is "
+        "called faster or slower where",
+        "of 36 samples were flagged. Noise: preallocated is ", "A sample is flagged where",
+        "Noise: preallocated measured a second time is "}) {
+    EXPECT_NE(report.find(part), std::string::npos) << part << "\n" << report;
+  }
+  for (const json& line : finished.samples) {
+    if (line.at("measured") != "decode") continue;
+    EXPECT_TRUE(line.at("contention").at("contended").is_boolean()) << line;
+    EXPECT_GT(line.at("contention").at("wall_ns"), 0);
+  }
+}
+
+TEST(DecodeSpeed, TheControlIsMeasuredTwiceUnlessTheConfigDoesItOrSaysNo) {
+  const auto arms_of = [](const SpeedText& text) {
+    const TemporaryFolder folder;
+    const FinishedRun finished = run(folder, text);
+    EXPECT_EQ(finished.code, 0) << finished.log << finished.out;
+    std::string arms;
+    for (const json& entry : finished.summary.at("metrics")) {
+      if (entry.at("metric") != "ms_per_token") continue;
+      arms += std::string(entry.at("arm")) +
+              (metric(finished, entry.at("arm"), "time_ratio", {}).is_null() ? "" : "+") + " ";
+    }
+    const bool noise = report_text(finished).find("Noise: ") != std::string::npos;
+    return arms + (noise ? "noise" : "");
+  };
+  SpeedText text;
+  text.depths = "[0]";
+  text.prefill = "0";
+  text.arms = "{name: preallocated, cache: preallocated}, {name: paged, cache: paged}";
+  EXPECT_EQ(arms_of(text), "preallocated paged+ preallocated_again+ noise");
+  text.measure += ", aa: false";
+  EXPECT_EQ(arms_of(text), "preallocated paged+ ");
+  text.arms += ", {name: twin, cache: preallocated}";
+  text.measure = SpeedText().measure;
+  EXPECT_EQ(arms_of(text), "preallocated paged+ twin+ noise");
+}
+
+TEST(DecodeSpeed, APlantedSlowdownIsNoNoiseAndIsSeen) {
+  const TemporaryFolder folder;
+  SpeedText text;
+  text.depths = "[20]";
+  text.prefill = "0";
+  text.arms = "{name: preallocated, cache: preallocated}, {name: slow, cache: preallocated}";
+  text.measure += ", planted_slowdown: {slow: 100}";
+  const FinishedRun finished = run(folder, text);
+  ASSERT_EQ(finished.code, 0) << finished.log << finished.out;
+  const json ratio = metric(finished, "slow", "time_ratio", {});
+  EXPECT_GT(ratio.at("value"), 3);
+  const std::string report = report_text(finished);
+  EXPECT_NE(report.find("each step of slow waits until it took 100 times as long"),
+            std::string::npos)
+      << report;
+  EXPECT_NE(report.find("batch 1: slow is "), std::string::npos) << "judged, not taken for noise";
+  EXPECT_FALSE(metric(finished, "preallocated_again", "ms_per_token", {}).is_null());
 }
 
 TEST(DecodeSpeed, CopiedEntriesAreThoseOfAPrefill) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <map>
 #include <string>
 
@@ -73,6 +74,28 @@ TEST(ArmTrials, OtherKindsDoNotKnowTheKeys) {
   ConfigReader reader(parse_config_text("measure: {aa: true}", "f.yaml"));
   EXPECT_NE(message_of([&] { parse_measure(reader); }).find("'aa' is not known"),
             std::string::npos);
+}
+
+TEST(ArmTrials, KindsThatReadPartByPartLeaveItsKeysToTheTrials) {
+  ConfigReader reader(
+      parse_config_text("measure: {repeats: 3, aa: false, planted_slowdown: {b: 1.5}}", "f.yaml"));
+  const MeasureConfig measure = parse_measure_of_trials(reader);
+  ComparisonConfig comparison;
+  comparison.control = "a";
+  for (const char* name : {"a", "b"}) comparison.arms.emplace_back().name = name;
+  const ArmTrials trials = parse_arm_trials(reader, comparison);
+  reader.finish();
+  EXPECT_EQ(measure.repeats, 3);
+  EXPECT_FALSE(trials.aa);
+  EXPECT_EQ(planted_slowdown(trials, "b"), 1.5);
+  EXPECT_EQ(planted_slowdown(trials, "a"), 1.0);
+}
+
+TEST(ArmTrials, APlantedStepWaitsUntilItTookAsMuchLonger) {
+  using Clock = std::chrono::steady_clock;
+  const auto begin = Clock::now() - std::chrono::milliseconds(2);
+  wait_planted(begin, 3.0);
+  EXPECT_GE(Clock::now() - begin, std::chrono::milliseconds(6));
 }
 
 }  // namespace

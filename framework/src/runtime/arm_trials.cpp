@@ -22,6 +22,20 @@ ArmTrials parse_arm_trials(ConfigReader& reader, const ComparisonConfig& compari
   return trials;
 }
 
+double planted_slowdown(const ArmTrials& trials, const std::string& arm) {
+  const auto found = trials.planted_slowdown.find(arm);
+  return found == trials.planted_slowdown.end() ? 1.0 : found->second;
+}
+
+void wait_planted(std::chrono::steady_clock::time_point begin, double factor) {
+  using Clock = std::chrono::steady_clock;
+  if (factor <= 1) return;
+  const auto wait = (factor - 1) * (Clock::now() - begin);
+  const auto until = Clock::now() + std::chrono::duration_cast<Clock::duration>(wait);
+  while (Clock::now() < until) {
+  }
+}
+
 void add_second_control(const ConfigReader& reader, ComparisonConfig& comparison) {
   const std::string name = comparison.control + kAgainSuffix;
   for (const ArmConfig& arm : comparison.arms) {

@@ -458,6 +458,10 @@ MeasureConfig parse_measure(ConfigReader& reader, const std::string& key) {
   return read_measure(reader, key, {}, {});
 }
 
+MeasureConfig parse_measure_of_trials(ConfigReader& reader, const std::string& key) {
+  return read_measure(reader, key, {}, {"aa", "planted_slowdown"});
+}
+
 void check_stated_shape(const ModelSource& source, const ModelConfig& found) {
   const ModelConfig& said = source.shape;
   const auto check = [&](const char* key, const auto& left, const auto& right) {

@@ -2,6 +2,7 @@
 // test the method.
 #pragma once
 
+#include <chrono>
 #include <map>
 #include <string>
 #include <vector>
@@ -23,11 +24,21 @@ struct ArmTrials {
   std::map<std::string, double> planted_slowdown;
 };
 
+/// Reads `measure:` as `parse_measure`, and leaves `aa` and `planted_slowdown` to `parse_arm_trials`:
+/// for kinds that compare arms and read their parts one by one. Throws UserError.
+MeasureConfig parse_measure_of_trials(ConfigReader& reader, const std::string& key = "measure");
+
 /// Reads `aa` and `planted_slowdown` of `measure:`; its other keys are `parse_measure`'s. Call it
-/// after `parse_comparison`, which leaves both to the kind. A slowdown names an arm, or the second
-/// control. Throws UserError.
+/// after `parse_comparison` or `parse_measure_of_trials`, which leave both to the kind. A slowdown
+/// names an arm, or the second control. Throws UserError.
 ArmTrials parse_arm_trials(ConfigReader& reader, const ComparisonConfig& comparison,
                            const std::string& key = "measure");
+
+/// The factor planted on the steps of an arm; 1 where there is none.
+double planted_slowdown(const ArmTrials& trials, const std::string& arm);
+
+/// Waits, busy, until a step that began at `begin` took `factor` times as long.
+void wait_planted(std::chrono::steady_clock::time_point begin, double factor);
 
 /// Appends the control a second time, as `<control>_again`. Throws UserError, at `arms` of `reader`,
 /// where an arm has that name already.
