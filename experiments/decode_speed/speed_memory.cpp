@@ -4,14 +4,19 @@
 
 #include <cmath>
 
+#include "report_parts.h"
+
 namespace kvlab::experiments::decode_speed_kind {
 
 namespace {
 
-constexpr double kMillion = 1e6;
-
 // A smaller difference of reserved bytes explains nothing.
 constexpr double kSmallestShare = 0.005;
+
+// Toys hold kilobytes: three significant digits.
+ReportCell megabytes(double bytes) {
+  return number_cell(bytes / kMillion, decimals_of(bytes / kMillion));
+}
 
 // Tokens of all rows that were cached when the bytes were counted.
 double tokens_held(const ArmAtDepth& arm, int64_t batch) {
@@ -24,11 +29,11 @@ std::vector<ReportCell> row_of(const std::string& name, const ArmAtDepth& arm, i
   const double tokens = tokens_held(arm, batch);
   return {count_cell(depth),
           text_cell(name),
-          number_cell(static_cast<double>(arm.payload_bytes) / kMillion, 2),
-          number_cell(reserved / kMillion, 2),
+          megabytes(static_cast<double>(arm.payload_bytes)),
+          megabytes(reserved),
           number_cell(metadata_share(arm.usage), 2),
           tokens > 0 && reserved > 0 ? number_cell(reserved / tokens, 0) : empty_cell(),
-          number_cell(static_cast<double>(arm.usage.peak_total) / kMillion, 2)};
+          megabytes(static_cast<double>(arm.usage.peak_total))};
 }
 
 }  // namespace
