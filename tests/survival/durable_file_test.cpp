@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
+#include <fstream>
+#include <stdexcept>
 
 #include "tests/survival/ledger.h"
 #include "tests/survival/tiny_sweeps.h"
@@ -23,7 +25,7 @@ class DurableFile : public testing::Test {
     std::vector<std::string> words = {KVLAB_FILE_WRITER, path_};
     words.insert(words.end(), texts.begin(), texts.end());
     std::filesystem::remove(log_);
-    return run_program(under_fault(fault, folder_.path() + "/watched", log_, words));
+    return run_watched(fault, folder_.path() + "/watched", log_, words);
   }
 
   std::vector<std::string> calls() const {
@@ -108,10 +110,39 @@ TEST_F(DurableFile, LibraryCountsOnlyTheNamedCallsBelowTheFolder) {
   EXPECT_THAT(calls(), ElementsAre("open", "write", "fsync", "!rename", "remove"));
   EXPECT_FALSE(std::filesystem::exists(path_));
   std::filesystem::remove(log_);
-  const auto elsewhere =
-      under_fault({1, "EIO"}, folder_.path() + "/watch", log_, {KVLAB_FILE_WRITER, path_, "text"});
-  EXPECT_EQ(run_program(elsewhere).exit_code, 0) << "watched/ is not below watch/";
+  const ProgramResult elsewhere =
+      run_watched({1, "EIO"}, folder_.path() + "/watch", log_, {KVLAB_FILE_WRITER, path_, "text"});
+  EXPECT_EQ(elsewhere.exit_code, 0) << "watched/ is not below watch/";
   EXPECT_THAT(calls(), IsEmpty());
+}
+
+TEST_F(DurableFile, ALineThatTheLogHasLostIsTold) {
+  EXPECT_EQ(write({}, {"text"}).exit_code, 0);
+  const std::string whole = read_whole(log_);
+  const auto read = [&](const std::string& text) {
+    std::ofstream(log_, std::ios::binary) << text;
+    return read_operations(log_).size();
+  };
+  EXPECT_EQ(read(whole), 5u);
+  EXPECT_THROW(read(whole.substr(0, whole.size() - 1)), std::runtime_error) << "no newline";
+  const size_t first = whole.find('\n'), second = whole.find('\n', first + 1);
+  EXPECT_THROW(read(whole.substr(first + 1)), std::runtime_error) << "no beginning";
+  EXPECT_THROW(read(whole.substr(0, first + 1) + whole.substr(second + 1)), std::runtime_error)
+      << "a line is missing";
+  EXPECT_THROW(read(whole.substr(0, second - 9) + whole.substr(second + 1)), std::runtime_error)
+      << "a torn line, and the next one glued to it";
+}
+
+TEST_F(DurableFile, AProgramThatNothingWatchesIsTold) {
+  EXPECT_THROW(run_watched({}, folder_.path(), folder_.path() + "/none/log", {KVLAB_FILE_WRITER}),
+               std::runtime_error)
+      << "no log";
+  // The linker leaves a library out that it cannot load, and the program runs on.
+  Fault fault;
+  fault.library = folder_.path() + "/being-built.so";
+  EXPECT_THROW(run_watched(fault, folder_.path(), log_, {KVLAB_FILE_WRITER, path_, "text"}),
+               std::runtime_error);
+  EXPECT_EQ(read_whole(path_), "text") << "that is what makes it worth telling";
 }
 
 TEST(UnflushedNames, FindsBytesAndNamesThatAPowerCutCouldLose) {

@@ -20,7 +20,7 @@ using testing::Not;
 class ResumedSweep {
  public:
   explicit ResumedSweep(const Fault& fault) {
-    first = run_program(under_fault(fault, runs_, log_, start_sweep(runs_)));
+    first = run_watched(fault, runs_, log_, start_sweep(runs_));
     for (const Operation& operation : read_operations(log_)) met_fault |= operation.refused;
     note();
   }
@@ -29,7 +29,7 @@ class ResumedSweep {
   void complete(const CleanRun& clean) {
     const std::string sweep = planned_sweep(runs_);
     const auto words = sweep.empty() ? start_sweep(runs_) : resume_sweep(sweep);
-    const ProgramResult last = run_program(under_fault({}, runs_, log_, words));
+    const ProgramResult last = run_watched({}, runs_, log_, words);
     if (last.exit_code != 0) {
       wrong.push_back("not completed: exit code " + std::to_string(last.exit_code) + ": " +
                       last.err);

@@ -14,6 +14,7 @@ struct Fault {
   std::string action = "kill";  ///< kill, torn, ENOSPC, EIO, interrupt or stop
   bool forever = false;
   std::string calls = "";  ///< with commas between; all where empty
+  std::string library = KVLAB_FAULT_LIBRARY;
 };
 
 /// One operation below the watched folder.
@@ -27,7 +28,16 @@ struct Operation {
 std::vector<std::string> under_fault(const Fault& fault, const std::string& folder,
                                      const std::string& log, std::vector<std::string> words);
 
-/// The operations in `log`; none where there is no such file.
+/// Runs a program so and waits for its end, for `seconds` at most. Throws std::runtime_error where
+/// the log knows nothing of it: then nothing watched it.
+ProgramResult run_watched(const Fault& fault, const std::string& folder, const std::string& log,
+                          const std::vector<std::string>& words, double seconds = 120);
+
+/// The operations in `log`, of all processes; none where there is no such file. Throws
+/// std::runtime_error where a line is torn or missing.
 std::vector<Operation> read_operations(const std::string& log);
+
+/// The last lines of `log`, for a complaint.
+std::string last_lines(const std::string& log, size_t count);
 
 }  // namespace kvlab::survival

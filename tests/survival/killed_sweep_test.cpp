@@ -6,9 +6,14 @@
 #include <atomic>
 #include <cmath>
 #include <csignal>
+#include <cstdlib>
+#include <functional>
 #include <iostream>
 #include <mutex>
+#include <optional>
 #include <random>
+#include <sstream>
+#include <stdexcept>
 #include <thread>
 
 #include "tests/survival/ledger.h"
@@ -27,12 +32,13 @@ class KilledSweep {
 
   /// Kills at operation `first` of the first process, then most of the following ones. Returns what
   /// is wrong.
-  Lines run(int64_t first) {
+  Lines run(int64_t first) try {
+    first_ = first;
     Fault fault{first, random_() % 2 == 0 ? "kill" : "torn"};
     for (int processes = 1; processes <= 20 && wrong_.empty(); ++processes) {
       const std::string sweep = planned_sweep(runs_);
       const auto words = sweep.empty() ? start_sweep(runs_) : resume_sweep(sweep);
-      const ProgramResult result = run_program(under_fault(fault, runs_, log_, words));
+      const ProgramResult result = run_watched(fault, runs_, log_, words);
       const std::string found = planned_sweep(runs_);
       if (!found.empty()) append(wrong_, ledger_.record(found));
       if (result.exit_code == 128 + SIGKILL && fault.at > 0) {
@@ -43,7 +49,7 @@ class KilledSweep {
         } else {
           judge_end(found);
         }
-        return tell(first);
+        return tell();
       }
       // A third of the processes that go on are left alone; the others may be killed as well.
       const int64_t left = 1 + operations() * (kTrials - ledger_.complete()) / kTrials;
@@ -51,7 +57,10 @@ class KilledSweep {
       fault.action = random_() % 2 == 0 ? "kill" : "torn";
     }
     if (wrong_.empty()) wrong_.push_back("not done after 20 processes");
-    return tell(first);
+    return tell();
+  } catch (const std::exception& error) {
+    wrong_.push_back(error.what());
+    return tell();
   }
 
   int kills() const { return kills_; }
@@ -66,57 +75,108 @@ class KilledSweep {
     }
   }
 
-  Lines tell(int64_t first) const {
+  // Complaints with what replays them, and where what they are about is kept.
+  Lines tell() {
     Lines lines;
     for (const std::string& line : wrong_) {
-      lines.push_back("seed " + std::to_string(seed_) + ", first kill at " + std::to_string(first) +
-                      ": " + line);
+      lines.push_back("seed " + std::to_string(seed_) + ", first kill at " +
+                      std::to_string(first_) + " of " + std::to_string(operations()) + ": " + line);
     }
+    if (lines.empty()) return lines;
+    folder_.keep();
+    lines.push_back("kept in " + folder_.path() + "; the last lines of the log:\n" +
+                    last_lines(log_, 10));
     return lines;
   }
 
   const CleanRun& clean_;
   const uint64_t seed_;
   std::minstd_rand random_;
-  const TestFolder folder_;
+  TestFolder folder_;
   const std::string runs_ = folder_.path() + "/runs", log_ = folder_.path() + "/operations";
   Ledger ledger_{kTrials};
   Lines wrong_;
+  int64_t first_ = 0;
   int kills_ = 0;
 };
 
-TEST(KilledSweep, LosesRepeatsAndChangesNoTrial) {
-  const int wanted = is_long_mode() ? 2000 : 200;
-  Lines wrong;
-  const CleanRun clean = run_cleanly(wrong);
-  ASSERT_THAT(wrong, IsEmpty());
-  const auto operations = static_cast<int64_t>(clean.operations.size());
-  ASSERT_GT(operations, 300);
-  ASSERT_FALSE(clean.table.empty());
+/// A sweep to be run again: KVLAB_SURVIVAL_REPLAY=seed,kill,operations,times, with the
+/// numbers of its complaint.
+struct Replay {
+  int64_t seed = 0, first = 0, operations = 0, times = 1;
+};
 
-  // First kills go evenly over all operations; the golden ratio spreads any number of them so.
-  std::atomic<int> kills = 0, sweeps = 0;
+std::optional<Replay> read_replay() {
+  const char* text = std::getenv("KVLAB_SURVIVAL_REPLAY");
+  if (text == nullptr) return std::nullopt;
+  Replay replay;
+  char comma = 0;
+  std::istringstream words(text);
+  words >> replay.seed >> comma >> replay.first >> comma >> replay.operations;
+  if (!words) throw std::runtime_error("KVLAB_SURVIVAL_REPLAY wants seed,kill,operations[,times]");
+  if (words >> comma) words >> replay.times;
+  return replay;
+}
+
+/// Calls `sweep` for 0, 1, ... from two threads while it returns true. Returns the complaints, at
+/// most some more than 20.
+Lines run_many(const std::function<bool(int, Lines&)>& sweep) {
+  std::atomic<int> next = 0;
   std::mutex mutex;
+  Lines wrong;
   const auto work = [&] {
-    while (kills < wanted) try {
-        const int number = sweeps++;
-        const double place = std::fmod(0.5 + number * 0.6180339887498949, 1.0);
-        KilledSweep sweep(clean, 1000 + static_cast<uint64_t>(number));
-        const Lines found =
-            sweep.run(1 + static_cast<int64_t>(place * static_cast<double>(operations)));
-        kills += sweep.kills();
-        const std::lock_guard lock(mutex);
-        append(wrong, found);
-        if (wrong.size() > 20) kills = wanted;
+    for (bool more = true; more;) {
+      Lines found;
+      try {
+        more = sweep(next++, found);
       } catch (const std::exception& error) {
-        const std::lock_guard lock(mutex);
-        wrong.push_back(error.what());
-        kills = wanted;
+        found.push_back(error.what());
       }
+      const std::lock_guard lock(mutex);
+      append(wrong, found);
+      more = more && wrong.size() <= 20;
+    }
   };
   std::thread other(work);
   work();
   other.join();
+  return wrong;
+}
+
+TEST(KilledSweep, LosesRepeatsAndChangesNoTrial) {
+  const int wanted = is_long_mode() ? 2000 : 200;
+  Lines wrong;
+  CleanRun clean = run_cleanly(wrong);
+  ASSERT_THAT(wrong, IsEmpty());
+  const auto operations = clean.size();
+  ASSERT_GT(operations, 300);
+  ASSERT_FALSE(clean.table.empty());
+
+  std::atomic<int> kills = 0, sweeps = 0;
+  if (const auto replay = read_replay()) {
+    clean.operations.resize(static_cast<size_t>(replay->operations));
+    wrong = run_many([&](int number, Lines& found) {
+      if (number >= replay->times) return false;
+      KilledSweep sweep(clean, static_cast<uint64_t>(replay->seed));
+      found = sweep.run(replay->first);
+      kills += sweep.kills();
+      ++sweeps;
+      return true;
+    });
+    EXPECT_THAT(wrong, IsEmpty());
+    std::cout << kills << " kills in " << sweeps << " replays\n";
+    return;
+  }
+  // First kills go evenly over all operations; the golden ratio spreads any number of them so.
+  wrong = run_many([&](int number, Lines& found) {
+    if (kills >= wanted) return false;
+    const double place = std::fmod(0.5 + number * 0.6180339887498949, 1.0);
+    KilledSweep sweep(clean, 1000 + static_cast<uint64_t>(number));
+    found = sweep.run(1 + static_cast<int64_t>(place * static_cast<double>(operations)));
+    kills += sweep.kills();
+    ++sweeps;
+    return true;
+  });
   EXPECT_THAT(wrong, IsEmpty());
   EXPECT_GE(kills, wanted);
   std::cout << kills << " kills in " << sweeps << " sweeps of " << operations << " operations\n";
@@ -140,10 +200,10 @@ TEST(KilledSweep, LeavesNoNameThatStopsTheNextOneOfTheSameSecond) {
   for (int i = 0; i < 4; ++i) {  // mostly both start within one second
     const TestFolder folder;
     const std::string runs = folder.path() + "/runs", log = folder.path() + "/operations";
-    EXPECT_EQ(run_program(under_fault(fault, runs, log, start_sweep(runs))).exit_code,
+    EXPECT_EQ(run_watched(fault, runs, log, start_sweep(runs)).exit_code,
               128 + SIGKILL);
     EXPECT_EQ(planned_sweep(runs), "");
-    const ProgramResult next = run_program(under_fault({}, runs, log, start_sweep(runs)));
+    const ProgramResult next = run_watched({}, runs, log, start_sweep(runs));
     EXPECT_EQ(next.exit_code, 0) << next.err;
   }
 }
@@ -151,7 +211,7 @@ TEST(KilledSweep, LeavesNoNameThatStopsTheNextOneOfTheSameSecond) {
 TEST(KilledSweep, FlushesAllBelowANameBeforeItGivesIt) {
   const TestFolder folder;
   const std::string runs = folder.path() + "/runs", log = folder.path() + "/operations";
-  const ProgramResult result = run_program(under_fault({}, runs, log, start_sweep(runs)));
+  const ProgramResult result = run_watched({}, runs, log, start_sweep(runs));
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const std::vector<Operation> operations = read_operations(log);
   EXPECT_GT(operations.size(), 300u);

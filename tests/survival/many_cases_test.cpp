@@ -35,9 +35,8 @@ TEST(ManyCases, KilledAndResumedGiveTheTableOfAnUninterruptedSweep) {
     fault.at = process == kills ? 0 : part / 2 + static_cast<int64_t>(random()) % part;
     if (process == 0) fault.at += part / 2;
     const ProgramResult result =
-        run_program(under_fault(fault, runs, log,
-                                sweep.empty() ? start_sweep(runs, axes) : resume_sweep(sweep)),
-                    600);
+        run_watched(fault, runs, log,
+                    sweep.empty() ? start_sweep(runs, axes) : resume_sweep(sweep), 600);
     ASSERT_EQ(result.exit_code, process == kills ? 0 : 128 + SIGKILL)
         << "seed " << kSeed << ", process " << process << ": " << result.err;
     ASSERT_THAT(ledger.record(planned_sweep(runs)), IsEmpty()) << "seed " << kSeed;

@@ -61,7 +61,7 @@ class SecondWriter : public testing::Test {
   }
 
   void expect_completed() {
-    const ProgramResult last = run_program(under_fault({}, runs_, log_, resume_sweep(sweep_)));
+    const ProgramResult last = run_watched({}, runs_, log_, resume_sweep(sweep_));
     EXPECT_EQ(last.exit_code, 0) << last.err;
     EXPECT_THAT(ledger_.record(sweep_), IsEmpty());
     EXPECT_THAT(ledger_.judge_end(sweep_, read_operations(log_)), IsEmpty());
@@ -122,7 +122,7 @@ TEST_F(SecondWriter, MayNotWriteAWorkersCase) {
   // Workers of other cases are welcome.
   std::vector<std::string> other = worker;
   other.back() = "4";
-  EXPECT_EQ(run_program(under_fault({}, runs_, log_, other)).exit_code, 0);
+  EXPECT_EQ(run_watched({}, runs_, log_, other).exit_code, 0);
   EXPECT_THAT(ledger_.record(sweep_), IsEmpty());
 
   ::kill(process_, SIGCONT);

@@ -21,6 +21,7 @@ TestFolder::TestFolder() {
 }
 
 TestFolder::~TestFolder() {
+  if (kept_) return;
   std::error_code ignored;
   fs::remove_all(path_, ignored);
 }
@@ -61,7 +62,7 @@ CleanRun run_cleanly(Lines& wrong, const std::vector<std::string>& more, int64_t
   const TestFolder folder;
   const std::string runs = folder.path() + "/runs", log = folder.path() + "/operations";
   const ProgramResult result =
-      run_program(under_fault({}, runs, log, start_sweep(runs, more)), 600);
+      run_watched({}, runs, log, start_sweep(runs, more), 600);
   if (result.exit_code != 0) {
     wrong.push_back("the clean run failed: " + result.err);
     return {};

@@ -22,8 +22,12 @@ class TestFolder {
 
   const std::string& path() const { return path_; }
 
+  /// Leaves it behind, for somebody who looks for the reason of a failure.
+  void keep() { kept_ = true; }
+
  private:
   std::string path_;
+  bool kept_ = false;
 };
 
 /// The whole file; "" where there is none.
