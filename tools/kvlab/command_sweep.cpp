@@ -41,6 +41,19 @@ void print_plan(const SweepPlan& plan, std::ostream& out) {
   out << plan.cases.size() << " cases, " << plan.runnable() << " of them run\n";
 }
 
+// What became of the cases, and so which of them --resume runs.
+void print_state(const SweepFolder& sweep, std::ostream& out) {
+  for (const SweepCase& planned : sweep.plan().cases) {
+    const CaseState state = sweep.state(planned);
+    out << planned.index << "  " << planned.name << "  " << case_status_name(state.status);
+    if (!state.reason.empty()) out << ": " << state.reason;
+    out << "\n";
+  }
+  const SweepCounts counts = sweep.counts();
+  out << counts.cases << " cases, " << counts.missing << " missing, " << counts.failed
+      << " failed\n";
+}
+
 void print_skipped(const SweepPlan& plan, std::ostream& log) {
   for (const SweepCase& planned : plan.cases) {
     if (planned.skipped()) {
@@ -76,9 +89,16 @@ int run_sweep_command(const SweepArguments& arguments, const std::vector<std::st
   KVLAB_CHECK(arguments.resume.empty() || (arguments.axes.empty() && arguments.overrides.empty()),
               "[command_line.sweep] what a sweep varies was fixed when it was planned; leave the "
               "overrides out, or start a new sweep");
+  KVLAB_CHECK(!arguments.slurm.emit_only || arguments.launcher == "slurm",
+              "[command_line.sweep] --emit-only prints what Slurm would get; add --launcher slurm, "
+              "or take --dry-run to see the plan");
   handle_interrupts();
   if (!arguments.resume.empty()) {
     SweepFolder sweep(arguments.resume);
+    if (arguments.dry_run) {
+      print_state(sweep, std::cout);
+      return kExitOk;
+    }
     return launch(sweep, arguments, registry);
   }
   const std::string config = find_experiment(arguments.config);
@@ -112,7 +132,7 @@ void add_sweep_command(CLI::App& app, Invocation& invocation) {
       ->capture_default_str();
   command->add_option("--resume", arguments->resume, "Run the missing cases of this sweep's folder");
   command->add_flag("--retry-failed", arguments->retry_failed, "Run failed cases again as well");
-  command->add_flag("--dry-run", arguments->dry_run, "Print the plan and run nothing");
+  command->add_flag("--dry-run", arguments->dry_run, "Print the plan, or with --resume what is missing, and run nothing");
   command->add_option("--launcher", arguments->launcher, "local: here, one case after another")
       ->check(CLI::IsMember({"local", "slurm"}))
       ->capture_default_str();

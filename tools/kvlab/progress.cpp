@@ -3,10 +3,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <iomanip>
 #include <iostream>
-#include <sstream>
 #include <utility>
+
+#include "kvlab/runtime/time_left.h"
 
 namespace kvlab {
 
@@ -16,23 +16,6 @@ constexpr int64_t kCells = 30;
 constexpr size_t kTimeWidth = 16;  // of the longest time left, drawn over the one before
 
 }  // namespace
-
-std::string time_left(double passed_seconds, int64_t done, int64_t total) {
-  if (done <= 0 || done >= total) return "";
-  const double seconds =
-      passed_seconds / static_cast<double>(done) * static_cast<double>(total - done);
-  constexpr double kMinute = 60, kHour = 3600;
-  std::ostringstream text;
-  text << std::fixed << std::setprecision(0) << ", ";
-  if (seconds >= kHour) {
-    text << std::setprecision(1) << seconds / kHour << " h left";
-  } else if (seconds >= 2 * kMinute) {
-    text << seconds / kMinute << " min left";
-  } else {
-    text << std::max(1.0, seconds) << " s left";
-  }
-  return text.str();
-}
 
 ProgressBar::ProgressBar(std::string label, int64_t total, bool enabled)
     : label_(std::move(label)),

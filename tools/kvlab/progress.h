@@ -7,9 +7,6 @@
 
 namespace kvlab {
 
-/// How long the rest takes at the pace so far, as ", 12 s left"; empty where nothing or all is done.
-std::string time_left(double passed_seconds, int64_t done, int64_t total);
-
 /// A bar of one case. Without a terminal only the messages around it are printed.
 class ProgressBar {
  public:

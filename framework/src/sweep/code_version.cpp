@@ -7,6 +7,7 @@
 #include "kvlab/core/error.h"
 #include "kvlab/runtime/durable_file.h"
 #include "kvlab/runtime/experiment.h"
+#include "kvlab/runtime/file_hash.h"
 #include "kvlab/runtime/run_folder.h"
 #include "kvlab/sweep/sweep_plan.h"
 
@@ -63,7 +64,7 @@ std::string code_version() {
 
 std::string fingerprint_path(const std::string& path) {
   std::error_code error;
-  if (!fs::is_directory(path, error)) return fingerprint_file(path);
+  if (!fs::is_directory(path, error)) return hash_file(path);
   std::vector<std::string> files;
   for (const auto& entry : fs::recursive_directory_iterator(path, error)) {
     if (entry.is_regular_file()) files.push_back(entry.path().string());
@@ -71,7 +72,7 @@ std::string fingerprint_path(const std::string& path) {
   std::sort(files.begin(), files.end());
   std::string text;
   for (const std::string& file : files) {
-    text += fs::relative(file, path).string() + " " + fingerprint_file(file) + "\n";
+    text += fs::relative(file, path).string() + " " + hash_file(file) + "\n";
   }
   return hash_text(text);
 }

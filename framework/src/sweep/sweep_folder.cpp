@@ -161,8 +161,10 @@ SweepFolder::SweepFolder(const std::string& path) : path_(path) {
     for (std::string line; std::getline(stream, line);) {
       plan_.cases.push_back(case_of(Json::parse(line)));
     }
+    // What it says is written anew, so a damaged one stops nobody.
     if (fs::exists(file("sweep.json"), ignored)) {
-      started_ = Json::parse(read_file(file("sweep.json"))).value("start", "");
+      const Json state = Json::parse(read_file(file("sweep.json")), nullptr, false);
+      if (state.is_object()) started_ = state.value("start", "");
     }
   } catch (const Json::exception& error) {
     throw UserError(detail::concat("[sweep.folder] '", path_, "' is damaged: ", error.what(),
@@ -289,6 +291,21 @@ void SweepFolder::set_aside(const SweepCase& planned) const {
 void SweepFolder::set_failed_aside() const {
   for (const SweepCase& planned : plan_.cases) {
     if (state(planned).status == CaseStatus::failed) set_aside(planned);
+  }
+}
+
+std::string SweepFolder::lost_process() const {
+  try {
+    const Json sweep = Json::parse(read_file(file("sweep.json")));
+    // With a message it was planned, or given to Slurm, and nobody was at work.
+    if (sweep.at("status") != run_status_name(RunStatus::running)) return "";
+    if (!sweep.value("message", "").empty()) return "";
+    return detail::concat("Process ", sweep.at("pid").get<int64_t>(), " on ",
+                          sweep.at("host").get<std::string>(), " was killed; it last lived at ",
+                          sweep.at("heartbeat").get<std::string>(),
+                          ". What it had not completed runs again");
+  } catch (const std::exception&) {
+    return "";  // a note; sweep.json is written anew in a moment
   }
 }
 

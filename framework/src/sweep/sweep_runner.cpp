@@ -12,6 +12,7 @@
 #include "kvlab/runtime/process.h"
 #include "kvlab/results/store.h"
 #include "kvlab/runtime/report_writer.h"
+#include "kvlab/runtime/time_left.h"
 #include "kvlab/sweep/merged_table.h"
 #include "kvlab/sweep/sweep_report.h"
 
@@ -142,20 +143,41 @@ int stop_interrupted(SweepFolder& sweep, std::ostream& log) {
   return kInterrupted;
 }
 
-// Runs one case and says how it went.
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// How far this process is with the cases that were missing when it began.
+class Progress {
+ public:
+  explicit Progress(int64_t missing) : missing_(missing) {}
+
+  /// Counts a case that is done; tells the time that the others take.
+  std::string after_one() {
+    ++done_;
+    return time_left(seconds_since(start_), done_, missing_);
+  }
+
+ private:
+  Clock::time_point start_ = Clock::now();
+  int64_t missing_, done_ = 0;
+};
+
+// Runs one case and says how it went; and where it is one of several, how long the others take.
 int run_and_tell(const SweepFolder& sweep, const SweepCase& planned,
                  const RegistryFactory& registry, const SweepRunOptions& options,
-                 std::ostream& log) {
+                 std::ostream& log, Progress* progress = nullptr) {
   log << position(sweep, planned) << "\n";
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   const int code = attempt(sweep, planned, registry, options);
   if (code == kInterrupted) return code;
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   char took[32];
-  std::snprintf(took, sizeof took, "%.1f s", seconds);
+  std::snprintf(took, sizeof took, "%.1f s", seconds_since(start));
   const CaseState state = sweep.state(planned);
   log << position(sweep, planned) << ": " << case_status_name(state.status) << ", " << took;
+  if (progress != nullptr) log << progress->after_one();
   if (!state.reason.empty()) log << ": " << state.reason;
   log << "\n";
   return code;
@@ -167,13 +189,17 @@ int run_sweep(SweepFolder& sweep, const RegistryFactory& registry, const SweepRu
               std::ostream& out, std::ostream& log) {
   const FolderLock lock = sweep.lock_whole();
   sweep.check_identity();
+  const std::string lost = sweep.lost_process();
+  if (!lost.empty()) log << lost << "\n";
   try {
     if (options.retry_failed) sweep.set_failed_aside();
     sweep.write_status(RunStatus::running, 0);
+    Progress progress(sweep.counts().missing);
     const Heartbeat heartbeat([&] { sweep.write_heartbeat(); }, kHeartbeatSeconds);
     for (const SweepCase& planned : sweep.plan().cases) {
       if (sweep.state(planned).status != CaseStatus::missing) continue;
-      if (interrupted() || run_and_tell(sweep, planned, registry, options, log) == kInterrupted) {
+      if (interrupted() ||
+          run_and_tell(sweep, planned, registry, options, log, &progress) == kInterrupted) {
         return stop_interrupted(sweep, log);
       }
       sweep.write_progress(sweep.state(planned).status);

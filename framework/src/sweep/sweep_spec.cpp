@@ -13,7 +13,6 @@ namespace kvlab {
 
 namespace {
 
-constexpr int64_t kMostValues = 1000000;  // of one range; more is a slip of the pen
 constexpr int64_t kLargestNumber = 1000000000000000;  // of a range, so that nothing overflows
 
 std::string trimmed(std::string_view text) {
@@ -81,8 +80,8 @@ std::optional<std::vector<std::string>> expand_range(const std::string& text) {
   std::vector<std::string> values;
   for (int64_t value = start; step > 0 ? value < stop : value > stop; value += step) {
     values.push_back(std::to_string(value));
-    KVLAB_CHECK(values.size() <= kMostValues, "[sweep.range] '", text, "': more than ", kMostValues,
-                " values; take a larger step");
+    KVLAB_CHECK(values.size() <= kMostSweepCases, "[sweep.range] '", text, "': more than ",
+                kMostSweepCases, " values, which is the most cases of a sweep; take a larger step");
   }
   KVLAB_CHECK(!values.empty(), "[sweep.range] '", text,
               "': it holds no value; stop is excluded, and a range downwards needs a step below 0");
@@ -234,6 +233,9 @@ SweepFactor parse_axis(const std::string& text) {
     } else {
       factor.push_back({{key, value}});
     }
+    // Here and not only when cases are counted: many ranges would fill the memory before.
+    KVLAB_CHECK(factor.size() <= kMostSweepCases, "[sweep.axis] '", key, "': more than ",
+                kMostSweepCases, " values, which is the most cases of a sweep");
   }
   return factor;
 }
@@ -246,7 +248,7 @@ int64_t count_cases(const std::vector<SweepFactor>& factors, int64_t limit) {
       KVLAB_CHECK(known.insert(key).second, "[sweep.spec] '", key,
                   "' is varied twice; delete it from grid, zip, list or -m");
     }
-    // Neither operand is above a few millions, so this cannot overflow.
+    // Neither operand is above some millions, so this cannot overflow.
     count *= static_cast<int64_t>(factor.size());
     KVLAB_CHECK(count <= limit, "[sweep.spec] a sweep has at most ", limit,
                 " cases, this one has more; split it, or vary fewer values");

@@ -80,6 +80,10 @@ class SweepFolder {
   void set_aside(const SweepCase& planned) const;
   void set_failed_aside() const;
 
+  /// A line about the process that was at work here and did not come to an end of any kind, with
+  /// the time at which it last lived; empty where there is none. Requires: the lock of the whole.
+  std::string lost_process() const;
+
   /// Writes sweep.json. Requires: the lock of the whole.
   void write_status(RunStatus status, int exit_code, const std::string& message = "");
   /// The same after a missing case has become `done`, without looking at all the others again.

@@ -11,8 +11,6 @@
 
 namespace kvlab {
 
-inline constexpr int64_t kMostSweepCases = 10000;
-
 /// One line of plan.jsonl.
 struct SweepCase {
   int64_t index = 0;

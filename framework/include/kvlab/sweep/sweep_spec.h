@@ -10,6 +10,8 @@
 
 namespace kvlab {
 
+inline constexpr int64_t kMostSweepCases = 10000;
+
 /// One key of a case with its value, in YAML flow style.
 struct SweepSetting {
   std::string key;
