@@ -146,10 +146,13 @@ TEST(SweepFile, MistakesAreRefusedWithTheirPlace) {
   EXPECT_THAT(file_refusal("sweep:\n  grid:\n    a: 3\n"), HasSubstr("sweep.yaml:3:8"));
   EXPECT_THAT(file_refusal("sweep: {grid: {a: []}}"), HasSubstr("a list of values"));
   EXPECT_THAT(file_refusal("sweep: {list: {a: 1}}"), HasSubstr("a list of maps"));
+  EXPECT_THAT(file_refusal("sweep: {}"), HasSubstr("got an empty one"));
   EXPECT_THAT(file_refusal("sweep: {grid: []}"), HasSubstr("a map of keys"));
 }
 
 TEST(SweepCases, AreLimitedAndNoKeyVariesTwice) {
+  EXPECT_THROW(count_cases({parse_axis("a=1,2,1")}, 100), UserError) << "one case would count twice";
+  EXPECT_EQ(count_cases({parse_axis("a=1,2"), parse_axis("b=1,2")}, 100), 4);
   const std::vector<SweepFactor> two = {parse_axis("a=range(0,100)"), parse_axis("b=range(0,101)")};
   EXPECT_EQ(count_cases(two, 10100), 10100);
   try {

@@ -59,6 +59,12 @@ SweepCase case_of(const Json& line) {
   return planned;
 }
 
+// Somebody may have removed it with all that was in it.
+void need_folder(const std::string& path) {
+  std::error_code ignored;
+  if (!fs::is_directory(path, ignored)) create_folder_durably(path);
+}
+
 // The file's text, flushed later with the whole folder.
 void write_plainly(const std::string& path, const std::string& text) {
   std::ofstream file(path, std::ios::binary);
@@ -234,6 +240,7 @@ void SweepFolder::check_identity() const {
 FolderLock SweepFolder::lock_whole() const {
   const std::string what = "the sweep '" + path_ + "'";
   const std::string lock = file("locks/sweep.lock");
+  need_folder(file("locks"));
   try {
     return FolderLock(lock, FolderLock::Mode::alone, what);
   } catch (const LockedError&) {
@@ -250,6 +257,7 @@ FolderLock SweepFolder::lock_whole() const {
 }
 
 std::pair<FolderLock, FolderLock> SweepFolder::lock_case(const SweepCase& planned) const {
+  need_folder(file("locks"));
   FolderLock whole(file("locks/sweep.lock"), FolderLock::Mode::shared,
                    "the sweep '" + path_ + "'");
   FolderLock own(file("locks/" + planned.folder_name() + ".lock"), FolderLock::Mode::alone,
@@ -258,6 +266,7 @@ std::pair<FolderLock, FolderLock> SweepFolder::lock_case(const SweepCase& planne
 }
 
 std::string SweepFolder::begin_attempt(const SweepCase& planned) const {
+  need_folder(file("cases"));
   drop_attempt(planned);
   const std::string folder = folder_of(planned) + kAttempt;
   create_folder_durably(folder);

@@ -146,7 +146,8 @@ std::vector<std::string> values_of(const std::string& key, const ConfigNode& nod
 
 const ConfigNode& need_map(const ConfigNode& node) {
   if (!node.is_map() || node.entries().empty()) {
-    fail_at(node, "wanted a map of keys that vary, got " + node.description());
+    fail_at(node, "wanted a map of keys that vary, got " +
+                      (node.is_map() ? "an empty one" : node.description()));
   }
   return node;
 }
@@ -187,6 +188,18 @@ SweepFactor read_list(const ConfigNode& list) {
     factor.push_back(std::move(point));
   }
   return factor;
+}
+
+// The same settings twice would be one case that counts as two.
+void check_points_differ(const SweepFactor& factor) {
+  std::set<std::vector<std::string>> known;
+  for (const SweepPoint& point : factor) {
+    std::vector<std::string> texts;
+    for (const SweepSetting& setting : point) texts.push_back(setting.override_text());
+    KVLAB_CHECK(known.insert(texts).second, "[sweep.spec] '", texts.front(),
+                texts.size() > 1 ? "' and what goes with it" : "'",
+                " stands twice in one axis; the same case would run twice. Delete one of them");
+  }
 }
 
 std::set<std::string> keys_of(const SweepFactor& factor) {
@@ -248,6 +261,7 @@ int64_t count_cases(const std::vector<SweepFactor>& factors, int64_t limit) {
       KVLAB_CHECK(known.insert(key).second, "[sweep.spec] '", key,
                   "' is varied twice; delete it from grid, zip, list or -m");
     }
+    check_points_differ(factor);
     // Neither operand is above some millions, so this cannot overflow.
     count *= static_cast<int64_t>(factor.size());
     KVLAB_CHECK(count <= limit, "[sweep.spec] a sweep has at most ", limit,

@@ -36,7 +36,8 @@ std::vector<SweepFactor> read_sweep(const ConfigNode& sweep);
 /// Commas inside brackets and quotes separate nothing. Throws UserError.
 SweepFactor parse_axis(const std::string& text);
 
-/// The number of cases. Throws UserError where it is above `limit`, or a key is in two factors.
+/// The number of cases. Throws UserError where it is above `limit`, a key is in two factors, or
+/// a factor has the same point twice.
 int64_t count_cases(const std::vector<SweepFactor>& factors, int64_t limit);
 
 /// All cases in order; the last factor goes fastest. Requires: `count_cases` accepts the factors.
