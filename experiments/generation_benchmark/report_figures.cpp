@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kvlab/runtime/figures.h"
+#include "kvlab/runtime/prediction_figure.h"
 #include "kvlab/runtime/statistics.h"
 #include "report_parts.h"
 
@@ -125,6 +126,27 @@ void add_memory_figure(ReportSection& section, const Findings& f, size_t i) {
       {"MB"}, bars));
 }
 
+void add_prediction_figure(ReportSection& section, const Findings& f, size_t i) {
+  std::vector<PredictedPoint> points;
+  for (size_t arm = 0; arm < f.arms().size(); ++arm) {
+    if (f.arms()[arm].failure || f.samples(arm, i).empty() || f.is_second_control(arm)) continue;
+    const Sample& sample = f.samples(arm, i).front();
+    const MemoryUsage& measured = sample.result.cache;
+    const auto add = [&](const char* what, int64_t predicted, int64_t found) {
+      points.push_back({f.name(arm), what, static_cast<double>(predicted) / kMillion,
+                        static_cast<double>(found) / kMillion});
+    };
+    add("reserved", sample.estimated.reserved(), measured.reserved());
+    add("peak", sample.estimated.peak_total, measured.peak_total);
+  }
+  if (points.empty()) return;
+  section.figures.push_back(prediction_chart(
+      {f.file_id("predicted_measured", i), "Memory predicted against measured",
+       "Reserved and peak bytes of each arm's cache: computed from the shape before the run, and "
+       "counted where memory is allocated. On the dashed line they agree."},
+      "bytes [MB]", points));
+}
+
 // Only where some arm is approximate: what its memory and time buy in distance.
 void add_quality_figures(ReportSection& section, const Findings& f, size_t i,
                          MetricList& metrics) {
@@ -178,6 +200,7 @@ void add_quality_figures(ReportSection& section, const Findings& f, size_t i,
 void add_figures(ReportSection& section, const Findings& f, size_t i, MetricList& metrics) {
   if (f.shown(f.control(), i)) add_curves(section, f, i, metrics);
   add_memory_figure(section, f, i);
+  add_prediction_figure(section, f, i);
   add_quality_figures(section, f, i, metrics);
 }
 

@@ -332,6 +332,14 @@ std::vector<ReportCell> MemoryTableExperiment::cache_row(RunContext& context,
                         estimate.peak_total);
   }
   ++tally.measured;
+  const auto add_point = [&](const char* what, int64_t predicted, int64_t found) {
+    tally.points.push_back({to_string(cache),
+                            fmt::format("{}, {} tokens, {}", variant.label, length, what),
+                            static_cast<double>(predicted) / kMegabyte,
+                            static_cast<double>(found) / kMegabyte});
+  };
+  add_point("reserved", estimate.reserved(), measured.usage.reserved());
+  add_point("peak", estimate.peak_total, measured.usage.peak_total);
   if (tally.first_fault.empty()) tally.first_fault = fault;
   row.push_back(count_cell(measured.payload));
   row.push_back(count_cell(measured.usage.reserved()));
@@ -374,6 +382,7 @@ ReportSection MemoryTableExperiment::cache_section(RunContext& context,
                    {"payload_measured", "Payload, measured", "bytes", {}},
                    {"reserved_measured", "Reserved, measured", "bytes", {}},
                    {"equal", "Measured against estimate", "", {}}};
+  std::vector<PredictedPoint> points;
   for (const Variant& variant : variants_) {
     if (variant.payload.window > 0) continue;
     for (const ComponentSpec& cache : caches_) {
@@ -390,6 +399,7 @@ ReportSection MemoryTableExperiment::cache_section(RunContext& context,
         }
       }
       if (tally.measured == 0) continue;
+      points.insert(points.end(), tally.points.begin(), tally.points.end());
       const bool equal = tally.first_fault.empty();
       outcome.report.checks.push_back(
           {arm, "measured bytes are the estimated ones", equal,
@@ -400,6 +410,13 @@ ReportSection MemoryTableExperiment::cache_section(RunContext& context,
     }
   }
   section.tables.push_back(std::move(table));
+  if (!points.empty()) {
+    section.figures.push_back(prediction_chart(
+        {"predicted_measured", "Memory predicted against measured",
+         "Reserved and peak bytes of every cache that was built, for each model and length; on the "
+         "dashed line a cache takes what its estimate says."},
+        "bytes [MB]", points));
+  }
   return section;
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kvlab/runtime/experiment.h"
+#include "kvlab/runtime/prediction_figure.h"
 #include "payload_formula.h"
 
 namespace kvlab::experiments::memory_table_kind {
@@ -39,6 +40,7 @@ class MemoryTableExperiment : public Experiment {
   struct Tally {  ///< of one cache in one variant
     int64_t measured = 0;
     std::string first_fault;
+    std::vector<PredictedPoint> points;  ///< of the figure, in MB
   };
 
   void make_variants(const std::vector<ModelConfig>& models, const std::vector<std::string>& dtypes,

@@ -322,7 +322,7 @@ def check_figures(browser, check):
         check.that(figure["texts"] > 0, f"{figure['id']}: no text in the drawing")
 
 
-def check_widths(browser, check, folder, with_first_column):
+def check_widths(browser, check, folder):
     for width in (1200, 420):
         browser.resize(width, 1000)
         sizes = browser.run("const e = document.documentElement;"
@@ -330,16 +330,22 @@ def check_widths(browser, check, folder, with_first_column):
         check.that(sizes[0] <= sizes[1],
                    f"window of {width}: the page is {sizes[0]} wide, the window {sizes[1]}")
     browser.screenshot(folder / "narrow.png")
-    # The heading of a row stays in sight while the rest of a wide table scrolls.
-    stays = browser.run(
-        "const box = Array.from(document.querySelectorAll('.scroll')).find("
-        "  b => b.scrollWidth > b.clientWidth + 20);"
-        "if (!box) return null;"
-        "box.scrollLeft = box.scrollWidth;"
-        "const cell = box.querySelector('tbody th, tbody td').getBoundingClientRect();"
-        "return Math.abs(cell.left - box.getBoundingClientRect().left)")
-    # A column of names of hundreds of letters is wider than a narrow window and may scroll.
-    check.that(not with_first_column or stays is None or stays < 4, f"the first column scrolled away by {stays} pixels")
+    # The heading of a row stays in sight while the rest of a wide table scrolls, and leaves room for it.
+    boxes = browser.run(
+        "return Array.from(document.querySelectorAll('.scroll')).filter("
+        "  b => b.scrollWidth > b.clientWidth + 20).map(box => {"
+        "    box.scrollLeft = box.scrollWidth;"
+        "    const cell = box.querySelector('tbody th, tbody td').getBoundingClientRect();"
+        "    const found = {moved: Math.abs(cell.left - box.getBoundingClientRect().left),"
+        "      share: cell.width / box.clientWidth,"
+        "      heading: box.previousElementSibling ? box.previousElementSibling.textContent : ''};"
+        "    box.scrollLeft = 0;"
+        "    return found; })")
+    for box in boxes:
+        check.that(box["moved"] < 4,
+                   f"{box['heading'][:60]}: the first column scrolled away by {box['moved']} pixels")
+        check.that(box["share"] < 0.6,
+                   f"{box['heading'][:60]}: the first column fills {box['share']:.0%} of a narrow window")
     browser.resize(1200, 1000)
     printed = base64.b64decode(browser.post("/print"))
     check.that(printed.startswith(b"%PDF") and len(printed) > 5000, "printing gives no pages")
@@ -405,7 +411,7 @@ def main():
             check_names(browser, check, json.loads(arguments.names.read_text(encoding="utf-8")))
         check_sorting(browser, check)
         check_themes(browser, check, address, arguments.folder)
-        check_widths(browser, check, arguments.folder, with_first_column=not arguments.names)
+        check_widths(browser, check, arguments.folder)
         check_console_and_requests(browser, check, address)
     finally:
         browser.close()

@@ -299,6 +299,21 @@ TEST_F(Sweep, CombinationsThatCannotRunAreRowsWithReasons) {
   EXPECT_THAT(reasons.at("1"), HasSubstr("context"));
   EXPECT_THAT(reasons.at("2"), HasSubstr("block_size"));
   EXPECT_THAT(reasons.at("4"), HasSubstr("no_such"));
+  // The one case's page names what draws its figures, and the sweep's page leads to it.
+  const std::string page = "/cases/" + case_folders(sweep_folder()).at(0) + "/report/index.html";
+  EXPECT_THAT(read_whole(sweep_folder() + "/report/index.html"), HasSubstr("href=\".." + page));
+  EXPECT_THAT(read_whole(sweep_folder() + page), HasSubstr("kvlab report FOLDER"));
+  EXPECT_THAT(read_whole(sweep_folder() + page), Not(HasSubstr("<svg")));
+  const ProgramResult drawn = kvlab({"report", sweep_folder(), "--cases"});
+  EXPECT_EQ(drawn.exit_code, 0) << drawn.err;
+  EXPECT_THAT(drawn.out, HasSubstr(page));
+  if (drawn.err.find("not rendered") == std::string::npos) {
+    EXPECT_THAT(read_whole(sweep_folder() + page), HasSubstr("<svg"));
+  }
+  const ProgramResult no_sweep =
+      kvlab({"report", sweep_folder() + "/cases/" + case_folders(sweep_folder()).at(0), "--cases"});
+  EXPECT_EQ(no_sweep.exit_code, 2) << no_sweep.err;
+  EXPECT_THAT(no_sweep.err, HasSubstr("is no sweep"));
   const ProgramResult none = sweep(config, {"control=nobody"});
   EXPECT_EQ(none.exit_code, 2);
   EXPECT_THAT(none.err, HasSubstr("none of the 6 cases can run"));

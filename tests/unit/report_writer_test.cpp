@@ -94,7 +94,8 @@ TEST_F(ReportWriter, WritesAllFilesAndNothingElse) {
 }
 
 TEST_F(ReportWriter, WithoutARendererTheReportSaysSoAndShowsTheNumbers) {
-  const WrittenReport written = write_report(small_document(), target(), {});
+  const WrittenReport written =
+      write_report(small_document(), target(), {"", root_ / "render_figures.py"});
   const std::string line =
       "figures were not rendered: run tools/setup (installs vl-convert-python) and then kvlab "
       "report RUN";
@@ -109,6 +110,15 @@ TEST_F(ReportWriter, WithoutARendererTheReportSaysSoAndShowsTheNumbers) {
   EXPECT_TRUE(has(markdown, line));
   EXPECT_FALSE(has(markdown, "![")) << "an image that does not exist";
   EXPECT_FALSE(fs::exists(root_ / "report/fig/speed.svg"));
+}
+
+TEST_F(ReportWriter, WhereNoDrawingWasAskedForThePageSaysWhatDrawsThem) {
+  const WrittenReport written = write_report(small_document(), target(), {});
+  EXPECT_EQ(written.figures_rendered, 0);
+  const std::string html = read(written.html);
+  EXPECT_TRUE(has(html, "<code>kvlab report FOLDER</code> draws them"));
+  EXPECT_FALSE(has(html, "tools/setup")) << "nothing is missing";
+  EXPECT_TRUE(has(read(written.markdown), "`kvlab report FOLDER` draws them"));
 }
 
 TEST_F(ReportWriter, DrawingsAreInlinedWithNamesOfTheirOwn) {

@@ -108,6 +108,23 @@ TEST(SweepReport, NumericAxesHaveAFigureForEachMetricWithADirection) {
   EXPECT_NO_THROW(check_document(report));
 }
 
+TEST(SweepReport, CasesThatEndedWellAreLinkedAndTheirFiguresExplained) {
+  StoredRuns stored = three_cases();
+  stored.runs[0].name = "cases/0000-aa";
+  stored.runs[1].name = "cases/0001-bb";
+  stored.runs[1].status = "failed";
+  const ReportDocument report = make_sweep_report(stored, {"Title", "Question?"});
+  std::vector<std::string> links;
+  for (const ReportLink& link : report.raw_files) {
+    if (link.path.find("cases/") != std::string::npos) links.push_back(link.path);
+  }
+  EXPECT_EQ(links, std::vector<std::string>{"../cases/0000-aa/report/index.html"});
+  ASSERT_EQ(report.sections.at(0).paragraphs.size(), 1u);
+  EXPECT_NE(report.sections[0].paragraphs[0].find("kvlab report FOLDER --cases"),
+            std::string::npos);
+  EXPECT_NO_THROW(check_document(report));
+}
+
 TEST(SweepReport, AFailedCheckOfACaseFailsTheReportsCheck) {
   StoredRuns stored = three_cases();
   stored.runs[1].checks[0].passed = false;

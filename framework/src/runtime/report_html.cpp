@@ -131,7 +131,8 @@ std::string table_html(const ReportTable& table, int number) {
     if (column.direction != BetterDirection::none) {
       directed = true;
       const bool higher = column.direction == BetterDirection::higher;
-      second_line += std::string(second_line.empty() ? "" : " ") + "<span title=\"" +
+      // The arrow stays beside its unit, wherever that wraps.
+      second_line += std::string(second_line.empty() ? "" : "\u00a0") + "<span title=\"" +
                      (higher ? "higher" : "lower") + " is better\">" + (higher ? "▲" : "▼") +
                      "</span>";
     }

@@ -82,9 +82,12 @@ table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: .9
 th, td { padding: .5rem .8rem; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); }
 tbody tr:last-child > * { border-bottom: 0; }
-thead th { font-weight: 600; vertical-align: bottom; border-bottom: 2px solid var(--line); }
+thead th { font-weight: 600; vertical-align: bottom; border-bottom: 2px solid var(--line);
+  max-width: min(26rem, 60vw); overflow-wrap: break-word; }
 tbody th { font-weight: 600; white-space: nowrap; }
-th:first-child, td:first-child { position: sticky; left: 0; background: var(--panel); }
+/* The first column stays in sight, so it must leave a narrow window room for the others. */
+th:first-child, td:first-child { position: sticky; left: 0; background: var(--panel);
+  max-width: min(26rem, 42vw); overflow-wrap: break-word; }
 .wide th:first-child, .wide td:first-child { box-shadow: 1px 0 0 var(--line); }
 .wide { font-size: .86rem; }
 .wide th, .wide td { padding-left: .55rem; padding-right: .55rem; }
@@ -92,12 +95,13 @@ th:first-child, td:first-child { position: sticky; left: 0; background: var(--pa
 .long, .wide td.long { min-width: min(16rem, 40vw); max-width: min(26rem, 60vw);
   overflow-wrap: anywhere; }
 tbody th.long { white-space: normal; }
+th.long:first-child, .wide td.long:first-child { max-width: min(26rem, 42vw); }
 .num { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.unit { display: block; font-weight: 400; font-size: .85em; color: var(--soft);
-  white-space: nowrap; }
+.unit { display: block; font-weight: 400; font-size: .85em; color: var(--soft); }
 .sortable thead th { cursor: pointer; }
 th button { font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer;
-  display: inline-block; text-align: inherit; text-decoration: underline dotted var(--line) 2px;
+  display: inline-block; max-width: 100%; overflow-wrap: inherit; text-align: inherit;
+  text-decoration: underline dotted var(--line) 2px;
   text-underline-offset: .25em; }
 th button:hover { color: var(--accent); text-decoration-color: currentcolor; }
 th[aria-sort="ascending"] button::after { content: "\00A0\2191"; color: var(--accent); }
@@ -134,6 +138,7 @@ footer { margin-top: 3rem; color: var(--soft); font-size: .85rem; }
   main { padding: 1.2rem 1rem 3rem; } h1 { font-size: 1.5rem; }
   .drawing svg { width: 35rem; max-width: none; }
   dl { grid-template-columns: 1fr; gap: .1rem; } dd { margin-bottom: .6rem; }
+  tbody th { white-space: normal; }
 }
 /* Paper is white whichever theme is on the screen. */
 @media print {

@@ -32,6 +32,10 @@ namespace fs = std::filesystem;
 constexpr const char* kNotRendered =
     "figures were not rendered: run tools/setup (installs vl-convert-python) and then kvlab report "
     "RUN";
+// Sweeps leave the figures of their cases undrawn: there may be thousands.
+constexpr const char* kNotAskedFor =
+    "Figures are not drawn here; their numbers stand in their place. `kvlab report FOLDER` draws "
+    "them: FOLDER is the one that holds this report's folder.";
 
 [[noreturn]] void throw_write_error(const fs::path& path, const std::string& reason) {
   throw UserError(detail::concat("[report.write] cannot write ", path.string(), ": ", reason));
@@ -199,7 +203,8 @@ RenderedFigures draw_figures(const std::vector<const ReportFigure*>& figures,
   RenderedFigures rendered;
   if (figures.empty()) return rendered;
   if (!renderer_exists(options)) {
-    rendered.warnings.push_back(kNotRendered);
+    const bool asked = !options.renderer_python.empty() || !options.renderer_script.empty();
+    rendered.warnings.push_back(asked ? kNotRendered : kNotAskedFor);
     return rendered;
   }
   const RendererResult result = run_renderer(options, folder);

@@ -22,6 +22,8 @@ constexpr size_t kMostRows = 2000;
 // Figures of one axis; the rest is in the table.
 constexpr size_t kMostFigures = 8;
 constexpr size_t kMostSeries = 12;
+// Links to the reports of cases; all of them are below cases/.
+constexpr size_t kMostLinks = 200;
 
 std::optional<double> number_of(const std::string& text) {
   double value = 0;
@@ -75,15 +77,16 @@ class SweepReport {
       report_.varied.push_back(axis.key + ": " + joined(axis.values));
     }
     report_.held_fixed.push_back("everything else: each case's own report has it");
+    for (const char* name : {"sweep.json", "plan.jsonl", "table.csv", "results.sqlite"}) {
+      report_.raw_files.push_back({name, std::string("../") + name});
+    }
     add_cases();
+    link_cases();
     add_numbers();
     add_figures();
     add_checks();
     conclude();
     if (!stored_.runs.empty()) report_.environment = stored_.runs.front().environment;
-    for (const char* name : {"sweep.json", "plan.jsonl", "table.csv", "results.sqlite"}) {
-      report_.raw_files.push_back({name, std::string("../") + name});
-    }
     return std::move(report_);
   }
 
@@ -124,6 +127,21 @@ class SweepReport {
       if (!check.passed) reasons.push_back(check.arm + ": " + check.check);
     }
     return joined(reasons, "; ");
+  }
+
+  void link_cases() {
+    size_t links = 0;
+    for (const PlannedCase& one : stored_.cases) {
+      const StoredRun* run = run_of(one);
+      if (run == nullptr || run->status != "ok" || ++links > kMostLinks) continue;
+      report_.raw_files.push_back(
+          {fmt::format("report of case {} ({})", one.index, one.name),
+           "../" + run->name + "/report/index.html"});
+    }
+    if (links == 0) return;
+    section_.paragraphs.push_back(
+        "Every case has a report of its own: the links are under Raw files. A sweep leaves their "
+        "figures undrawn; `kvlab report FOLDER --cases`, with the folder of this sweep, draws them.");
   }
 
   void add_axis_columns(ReportTable& table) const {
