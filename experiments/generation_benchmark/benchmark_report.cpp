@@ -80,7 +80,8 @@ class Report {
             : "row_tokens (measured): see \"row kernels measured faster up to\" under "
               "Environment; 16 for models too small to be measured");
     if (config_.shared.isolation == Isolation::process) {
-      report.held_fixed.push_back("each arm in a process of its own, with its own copy of the weights");
+      report.held_fixed.push_back(
+          "each arm in a process of its own, with its own copy of the weights");
     }
   }
 
@@ -96,9 +97,13 @@ class Report {
     check_texts(i);
     check_estimates(i);
     ReportSection section;
-    section.title = fmt::format("{}: {} tokens in, up to {} out{}", arms_[control_].model.name,
-                                found.one.prompt_length, config_.workload.longest_output(),
-                                found.one.batch > 1 ? fmt::format(", {} rows", found.one.batch) : "");
+    section.title =
+        fmt::format("{}: {} tokens in, up to {} out{}", arms_[control_].model.name,
+                    found.one.prompt_length, config_.workload.longest_output(),
+                    found.one.batch > 1 ? fmt::format(", {} rows", found.one.batch) : "");
+    if (findings_.memory_reference(i) != control_) {
+      section.paragraphs = explain_savings(findings_, i);
+    }
     add_tables(section, findings_, i, metrics_);
     add_figures(section, findings_, i, metrics_);
     result_.report.sections.push_back(std::move(section));
@@ -115,7 +120,8 @@ class Report {
     for (size_t arm = 0; arm < arms_.size(); ++arm) {
       const GateResult& gate = cases_[i].gate[arm];
       if (arms_[arm].failure || !gate.exact_arm || !gate.same_numbers) continue;
-      if (config_.shared.runtime.activations != at::kFloat) continue;  // bf16 parts ways by rounding
+      // bf16 parts ways by rounding.
+      if (config_.shared.runtime.activations != at::kFloat) continue;
       const std::string difference = first_text_difference(samples(arm, i), wanted);
       const bool excused = gate.distance.argmax_ties > 0 &&
                            config_.workload.sampler.type == SamplerType::greedy;
@@ -150,10 +156,13 @@ class Report {
     for (const Arm& arm : arms_) {
       if (arm.failure || arm.samples[i].empty()) continue;
       bool same = true;
-      for (const Sample& sample : arm.samples[i]) same = same && sample.estimated == sample.result.cache;
+      for (const Sample& sample : arm.samples[i]) {
+        same = same && sample.estimated == sample.result.cache;
+      }
       result_.report.checks.push_back(
           {arm.config.name, "estimated bytes equal measured bytes, " + cases_[i].one.label(), same,
-           fmt::format("peak {} estimated, {} measured", arm.samples[i].front().estimated.peak_total,
+           fmt::format("peak {} estimated, {} measured",
+                       arm.samples[i].front().estimated.peak_total,
                        arm.samples[i].front().result.cache.peak_total)});
       result_.passed = result_.passed && same;
     }

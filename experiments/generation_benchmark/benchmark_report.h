@@ -13,6 +13,7 @@ namespace kvlab::experiments {
 struct CaseResult {
   Case one;
   std::vector<GateResult> gate;
+  std::string why_no_bandwidth = {};  ///< empty where the read bandwidth was measured
 };
 
 /// Fills title, tables, figures, checks, conclusions, failures and metrics.

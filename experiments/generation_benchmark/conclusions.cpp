@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "kvlab/runtime/contention.h"
+#include "kvlab/runtime/statistics.h"
 #include "report_parts.h"
 
 namespace kvlab::experiments {
@@ -59,9 +60,85 @@ std::string why_no_speed(const Findings& f, size_t arm, size_t i) {
 std::string noise_sentence(const Findings& f, size_t i) {
   const auto noise = f.noise(i);
   if (!noise) return "";
-  return fmt::format("Noise: {} measured a second time is {:.2f}x {} of itself; a difference within "
-                     "that is none.",
-                     f.name(f.control()), noise->ratio, interval_text(*noise));
+  return fmt::format(
+      "Noise: {} measured a second time is {:.2f}x {} of itself; a difference within "
+      "that is none.",
+      f.name(f.control()), noise->ratio, interval_text(*noise));
+}
+
+// "; a step takes 21.3 ms, 71 % of it the floor of reading its bytes".
+std::string floor_text(const Findings& f, size_t arm, size_t i) {
+  const auto floor = f.floor(arm, i);
+  const auto step = f.step_ms(arm, i);
+  if (!floor || !step) return "";
+  return fmt::format("; a step takes {:.3g} ms, reading its bytes {:.3g} ms: {:.0f} % of the "
+                     "memory-bandwidth floor",
+                     *step, floor->floor_ms, 100 * median(floor->shares));
+}
+
+// What bounds the arms beside the control: "The others: paged weight-bound at 70 % of the floor."
+std::string other_bounds(const Findings& f, size_t i) {
+  std::string text;
+  for (size_t arm = 0; arm < f.arms().size(); ++arm) {
+    if (arm == f.control() || f.is_second_control(arm) || !f.shown(arm, i)) continue;
+    const auto shares = f.shares(arm, i);
+    if (!shares) continue;
+    text += fmt::format("{}{} {}-bound", text.empty() ? "The others: " : ", ", f.name(arm),
+                        bound_name(shares->bound()));
+    if (const auto floor = f.floor(arm, i)) {
+      text += fmt::format(" at {:.0f} % of its floor", 100 * median(floor->shares));
+    }
+  }
+  return text.empty() ? text : text + ".";
+}
+
+bool is_faster(const Findings& f, size_t arm, size_t reference, size_t i) {
+  if (reference == f.control()) {
+    const Comparison* found = f.comparison(arm, i);
+    return found != nullptr && found->verdict == Verdict::faster;
+  }
+  const RatioInterval ratio = f.ratio(arm, reference, i);
+  return ratio.ratio > 1 && ratio.excludes();
+}
+
+// Empty unless the arm holds less than the reference and is not faster.
+std::string why_not_faster(const Findings& f, size_t arm, size_t reference, size_t i) {
+  if (arm == reference || f.is_second_control(arm) || !f.shown(arm, i)) return "";
+  const Sample& mine = f.samples(arm, i).front();
+  const Sample& other = f.samples(reference, i).front();
+  const auto reserved = static_cast<double>(mine.result.cache.reserved());
+  const double saved = 1 - reserved / static_cast<double>(other.result.cache.reserved());
+  constexpr double kNothing = 0.01;  // of the bytes: not worth a sentence
+  if (reserved == 0 || mine.kv_read == 0 || saved < kNothing || is_faster(f, arm, reference, i)) {
+    return "";
+  }
+  const auto weights = static_cast<double>(f.arms()[reference].model.weight_bytes);
+  const double read_less = other.kv_read - mine.kv_read;
+  std::string text = fmt::format(
+      "{} reserves {:.0f} % fewer bytes than {} and was not found faster: ", f.name(arm),
+      100 * saved, f.name(reference));
+  if (read_less < kNothing * other.kv_read) {
+    text += "a step reads as much K and V; what is saved is room that nobody reads";
+  } else {
+    text += fmt::format("a step reads {:.3g} MB of K and V less, {:.1f} % of all that it reads",
+                        read_less / kMillion, 100 * read_less / (weights + other.kv_read));
+  }
+  const double time = f.attention_and_cache_ms(arm, i);
+  const double other_time = f.attention_and_cache_ms(reference, i);
+  if (time > 0 && other_time > 0) {
+    text += fmt::format(", and its attention and cache take {:.3g} ms of a step against {:.3g} ms",
+                        time, other_time);
+  }
+  return text + ".";
+}
+
+// The fastest beside the runner-up, where both are other arms than the control.
+std::string lead_sentence(const Findings& f, size_t i) {
+  const auto lead = f.lead(i);
+  if (!lead || lead->first == f.control() || lead->second == f.control()) return "";
+  return fmt::format("The fastest arm, {}, is {:.2f}x {} of the next, {}: {}.", f.name(lead->first),
+                     lead->found.ratio.ratio, interval_text(lead->found.ratio),
+                     f.name(lead->second), verdict_name(lead->found.verdict));
 }
 
 // Why an arm that saves memory need not be faster: what a decode step reads, and where its time
@@ -83,12 +160,25 @@ std::vector<std::string> explain_bound(const Findings& f, size_t i) {
         100 * static_cast<double>(largest) / (weights + static_cast<double>(largest))));
   }
   if (const auto shares = f.shares(f.control(), i)) {
-    sentences.push_back(fmt::format("{} is {}.", f.name(f.control()), shares->describe()));
+    sentences.push_back(fmt::format("{} is {}{}.", f.name(f.control()), shares->describe(),
+                                    floor_text(f, f.control(), i)));
   }
+  const std::string others = other_bounds(f, i);
+  if (!others.empty()) sentences.push_back(others);
   return sentences;
 }
 
 }  // namespace
+
+std::vector<std::string> explain_savings(const Findings& f, size_t i) {
+  std::vector<std::string> sentences;
+  const auto reference = f.memory_reference(i);
+  for (size_t arm = 0; reference && arm < f.arms().size(); ++arm) {
+    std::string sentence = why_not_faster(f, arm, *reference, i);
+    if (!sentence.empty()) sentences.push_back(std::move(sentence));
+  }
+  return sentences;
+}
 
 std::vector<std::string> conclude(const Findings& f, size_t i) {
   std::vector<std::string> sentences;
@@ -101,9 +191,15 @@ std::vector<std::string> conclude(const Findings& f, size_t i) {
                                      : fmt::format("{}: no speed is given, {}.", f.name(arm),
                                                    why_no_speed(f, arm, i))));
   }
+  const std::string lead = lead_sentence(f, i);
+  if (!lead.empty()) sentences.push_back(where + lead);
   const std::string noise = noise_sentence(f, i);
   if (!noise.empty()) sentences.push_back(where + noise);
   for (const std::string& sentence : explain_bound(f, i)) sentences.push_back(where + sentence);
+  // Against another arm than the control they stand in the case's section.
+  if (f.memory_reference(i) == f.control()) {
+    for (const std::string& sentence : explain_savings(f, i)) sentences.push_back(where + sentence);
+  }
   const int suspended = f.arms()[f.control()].suspended_blocks[i];
   if (suspended > 0) {
     sentences.push_back(fmt::format("{}{} block(s) are left out: the process stood still in them.",

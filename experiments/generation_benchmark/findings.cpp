@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "kvlab/runtime/memory_floor.h"
 #include "kvlab/runtime/statistics.h"
 
 namespace kvlab::experiments {
@@ -17,6 +18,15 @@ std::vector<double> block_curve(const Sample& sample) {
     curve.push_back(static_cast<double>(sample.elapsed_ns(static_cast<int64_t>(n))));
   }
   return curve;
+}
+
+std::optional<double> median_step_ms(const Sample& sample) {
+  std::vector<double> gaps;
+  for (const int64_t gap : sample.result.token_ns) {
+    gaps.push_back(static_cast<double>(gap) / kMillion);
+  }
+  if (gaps.empty() || median(gaps) <= 0) return std::nullopt;
+  return median(gaps);
 }
 
 }  // namespace
@@ -87,7 +97,7 @@ const Comparison* Findings::comparison(size_t arm, size_t i) const {
 
 std::optional<RatioInterval> Findings::noise(size_t i) const { return noise_[i]; }
 
-std::optional<size_t> Findings::clear_winner(size_t i) const {
+std::optional<Findings::Lead> Findings::lead(size_t i) const {
   std::vector<size_t> order;
   for (size_t arm = 0; arm < arms_.size(); ++arm) {
     if (shown(arm, i) && !is_second_control(arm)) order.push_back(arm);
@@ -95,9 +105,16 @@ std::optional<size_t> Findings::clear_winner(size_t i) const {
   if (order.size() < 2) return std::nullopt;
   std::sort(order.begin(), order.end(),
             [&](size_t a, size_t b) { return speed(a, i) > speed(b, i); });
-  const RatioInterval lead = ratio(order[0], order[1], i);
-  if (lead.ratio <= 1 || !lead.excludes()) return std::nullopt;
-  return order[0];
+  return Lead{order[0], order[1],
+              compare_arms({paired(order[0], order[1], i)}, {noise_[i]}).front()};
+}
+
+std::optional<size_t> Findings::clear_winner(size_t i) const {
+  const auto found = lead(i);
+  if (!found) return std::nullopt;
+  const RatioInterval& ratio = found->found.ratio;
+  if (ratio.ratio <= 1 || !ratio.excludes()) return std::nullopt;
+  return found->first;
 }
 
 int64_t Findings::contended(size_t arm, size_t i) const {
@@ -105,7 +122,7 @@ int64_t Findings::contended(size_t arm, size_t i) const {
                        [](const Sample& sample) { return sample.contention.contended; });
 }
 
-std::optional<StepShares> Findings::shares(size_t arm, size_t i) const {
+StepProfile Findings::profile(size_t arm, size_t i) const {
   StepProfile all;
   for (const Sample& sample : samples(arm, i)) {
     all.steps += sample.split.steps;
@@ -114,8 +131,65 @@ std::optional<StepShares> Findings::shares(size_t arm, size_t i) const {
     all.cache_ns += sample.split.cache_ns;
     all.other_ns += sample.split.other_ns;
   }
+  return all;
+}
+
+std::optional<StepShares> Findings::shares(size_t arm, size_t i) const {
+  const StepProfile all = profile(arm, i);
   if (all.total_ns() <= 0) return std::nullopt;
   return step_shares(all);
+}
+
+double Findings::attention_and_cache_ms(size_t arm, size_t i) const {
+  const StepProfile all = profile(arm, i);
+  if (all.steps == 0) return 0;
+  return static_cast<double>(all.attention_ns + all.cache_ns) / kMillion /
+         static_cast<double>(all.steps);
+}
+
+std::optional<double> Findings::step_ms(size_t arm, size_t i) const {
+  std::vector<double> steps;
+  for (const Sample& sample : samples(arm, i)) {
+    if (const auto step = median_step_ms(sample)) steps.push_back(*step);
+  }
+  if (steps.empty()) return std::nullopt;
+  return median(steps);
+}
+
+std::optional<FloorFinding> Findings::floor(size_t arm, size_t i) const {
+  FloorFinding found;
+  std::vector<double> floors;
+  for (const Sample& sample : samples(arm, i)) {
+    const auto step = median_step_ms(sample);
+    if (!step || sample.bytes_per_second <= 0 || sample.kv_read <= 0) continue;
+    const StepBytes bytes{static_cast<double>(arms_[arm].model.weight_bytes), sample.kv_read};
+    floors.push_back(floor_ms(bytes, sample.bytes_per_second));
+    found.shares.push_back(floor_share(bytes, sample.bytes_per_second, *step));
+  }
+  if (floors.empty()) return std::nullopt;
+  found.floor_ms = median(floors);
+  return found;
+}
+
+std::vector<double> Findings::bandwidths(size_t i) const {
+  std::vector<double> found;
+  for (const Sample& sample : samples(control_, i)) {
+    if (sample.bytes_per_second > 0) found.push_back(sample.bytes_per_second);
+  }
+  return found;
+}
+
+std::optional<size_t> Findings::memory_reference(size_t i) const {
+  const auto reserved = [&](size_t arm) {
+    return samples(arm, i).front().result.cache.reserved();
+  };
+  if (shown(control_, i) && reserved(control_) > 0) return control_;
+  std::optional<size_t> most;
+  for (size_t arm = 0; arm < arms_.size(); ++arm) {
+    if (!shown(arm, i) || is_second_control(arm) || reserved(arm) == 0) continue;
+    if (!most || reserved(arm) > reserved(*most)) most = arm;
+  }
+  return most;
 }
 
 int64_t Findings::held_tokens(size_t arm, size_t i) const {
@@ -200,7 +274,14 @@ std::string Findings::file_id(const char* what, size_t i) const {
 }
 
 std::string interval_text(const RatioInterval& ratio) {
-  return ratio.low ? fmt::format("[{:.2f}, {:.2f}]", *ratio.low, *ratio.high) : "(one block)";
+  if (!ratio.low) return "(one block)";
+  // Few blocks give ends far from 1: "0.00" would say that one is zero.
+  const auto end = [](double value) {
+    return value < 0.1    ? fmt::format("{:.2g}", value)
+           : value < 1000 ? fmt::format("{:.2f}", value)
+                          : fmt::format("{:.0f}", value);
+  };
+  return fmt::format("[{}, {}]", end(*ratio.low), end(*ratio.high));
 }
 
 }  // namespace kvlab::experiments

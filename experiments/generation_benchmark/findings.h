@@ -13,6 +13,12 @@ namespace kvlab::experiments {
 
 inline constexpr double kMillion = 1e6;
 
+/// The steps of an arm beside the time that reading their bytes takes.
+struct FloorFinding {
+  double floor_ms = 0;          ///< median over blocks
+  std::vector<double> shares;   ///< floor over time of a step, block by block
+};
+
 /// A value of every sample.
 std::vector<double> collect(const std::vector<Sample>& samples, auto&& value) {
   std::vector<double> values;
@@ -54,6 +60,13 @@ class Findings {
   /// The control against itself; nothing where it was not measured twice.
   std::optional<RatioInterval> noise(size_t i) const;
 
+  /// The fastest arm and the next one, judged by the rule of all verdicts; nothing below two arms.
+  struct Lead {
+    size_t first = 0, second = 0;
+    Comparison found;  ///< of the first against the second
+  };
+  std::optional<Lead> lead(size_t i) const;
+
   /// The fastest arm, where its interval excludes the runner-up.
   std::optional<size_t> clear_winner(size_t i) const;
 
@@ -61,6 +74,23 @@ class Findings {
 
   /// Where the time of decode steps went, over all blocks; nothing where there was no such step.
   std::optional<StepShares> shares(size_t arm, size_t i) const;
+
+  /// Median time of a decode step over the blocks, in ms; nothing where there was no such step.
+  std::optional<double> step_ms(size_t arm, size_t i) const;
+
+  /// Time of a decode step's attention and cache, in the mean over all blocks, in ms.
+  double attention_and_cache_ms(size_t arm, size_t i) const;
+
+  /// Nothing where the bandwidth was not measured and for an arm that reads no K and V: it
+  /// recomputes, and its bytes are no floor.
+  std::optional<FloorFinding> floor(size_t arm, size_t i) const;
+
+  /// Read bandwidth beside the blocks, in bytes per second; empty where it was not measured.
+  std::vector<double> bandwidths(size_t i) const;
+
+  /// What an arm that saves memory saves it against: the control, or, where that holds nothing, the
+  /// arm that holds most. Nothing where no arm holds anything.
+  std::optional<size_t> memory_reference(size_t i) const;
 
   /// Tokens that the rows stand for at the end; the last new one is never fed.
   int64_t held_tokens(size_t arm, size_t i) const;
@@ -85,6 +115,7 @@ class Findings {
   std::string file_id(const char* what, size_t i) const;
 
  private:
+  StepProfile profile(size_t arm, size_t i) const;
   PairedSpeeds paired(size_t arm, size_t against, size_t i) const;
   void compare();
 

@@ -4,8 +4,10 @@
 
 #include "arm_service.h"
 #include "arm_site.h"
+#include "bandwidth.h"
 #include "benchmark_report.h"
 #include "kvlab/core/error.h"
+#include "kvlab/runtime/durable_file.h"
 #include "kvlab/runtime/process.h"
 
 namespace kvlab::experiments {
@@ -64,18 +66,22 @@ ExperimentResult GenerationBenchmark::run(RunContext& context) {
   std::unique_ptr<ArmSite> site =
       isolated ? separate_processes(config_, context) : share_process(config_, control, context);
   std::vector<CaseResult> results;
+  std::unique_ptr<RunBandwidth> bandwidth;
   try {
     for (size_t arm = 0; arm < arms.size(); ++arm) {
       const auto load = [&] { arms[arm].model = site->load(arm); };
       // Without a process of its own an arm that cannot be loaded ends the run, with its exit code.
       isolated ? attempt(arms[arm], "loading", context.log, load) : load();
     }
+    bandwidth = std::make_unique<RunBandwidth>(config_.shared.runtime.threads,
+                                               arms[control].model.weight_bytes);
     for (size_t i = 0; i < cases.size() && !arms[control].failure && !interrupted(); ++i) {
       attempt(arms[control], cases[i].label(), context.log, [&] { site->begin_case(cases[i], i); });
       if (arms[control].failure) break;  // nothing to compare with
-      CaseResult result{cases[i], gate_case(cases[i], *site, arms, control, context.log)};
+      CaseResult result{cases[i], gate_case(cases[i], *site, arms, control, context.log),
+                        bandwidth->why_none()};
       if (arms[control].failure) break;
-      measure_case(config_, cases[i], i, *site, arms, context);
+      measure_case({config_, cases[i], i, *site, *bandwidth}, arms, context);
       results.push_back(std::move(result));
     }
     for (size_t arm = 0; arm < arms.size() && !interrupted(); ++arm) {
@@ -87,6 +93,10 @@ ExperimentResult GenerationBenchmark::run(RunContext& context) {
   }
   site.reset();
   ExperimentResult result = make_report(config_, results, arms, control);
+  if (bandwidth != nullptr && !bandwidth->lines().empty()) {
+    write_file_atomically(context.folder.file("bandwidth.jsonl"), bandwidth->lines());
+    result.report.raw_files.push_back({"bandwidth.jsonl", "../bandwidth.jsonl"});
+  }
   for (size_t arm = 0; isolated && arm < arms.size(); ++arm) {
     const std::string log = "arms/" + arms[arm].config.name + ".log";
     result.report.raw_files.push_back({log, "../" + log});

@@ -8,8 +8,10 @@
 #include <numeric>
 
 #include "arm_site.h"
+#include "bandwidth.h"
 #include "kvlab/runtime/arm_runs.h"
 #include "kvlab/runtime/process.h"
+#include "kvlab/runtime/step_bound.h"
 #include "result_json.h"
 
 namespace kvlab::experiments {
@@ -39,6 +41,17 @@ void drop_suspended_blocks(std::vector<Arm>& arms, size_t case_index) {
   }
 }
 
+// Of the samples since the last time.
+void set_bandwidth(std::vector<Arm>& arms, size_t case_index, double bytes_per_second) {
+  for (Arm& arm : arms) {
+    std::vector<Sample>& samples = arm.samples[case_index];
+    for (auto sample = samples.rbegin();
+         sample != samples.rend() && sample->bytes_per_second == 0; ++sample) {
+      sample->bytes_per_second = bytes_per_second;
+    }
+  }
+}
+
 std::string sample_line(const Case& one, const Arm& arm, int block, int order,
                         const Sample& sample) {
   nlohmann::ordered_json line = {
@@ -49,7 +62,62 @@ std::string sample_line(const Case& one, const Arm& arm, int block, int order,
   return line.dump();
 }
 
+int64_t copied_bytes(const WorkCounters& work) { return work.bytes_moved + work.gathered_bytes; }
+
+// Watches a run between its steps. What it reads are counters, but for the K and V that the first
+// decode step will read: those are walked through once.
+class HeldWatch {
+ public:
+  HeldWatch(const Session& session, int64_t rows, int64_t longest)
+      : session_(session), tokens_(static_cast<size_t>(rows)), lengths_(curve_lengths(longest)) {}
+
+  // Called for each row of a step.
+  void on_token(int row, Sample& sample) {
+    const int64_t count = ++tokens_[static_cast<size_t>(row)];
+    if (count <= steps_) return;
+    steps_ = count;
+    if (steps_ == 1) {
+      first_kv_ = readable_kv_bytes(session_.cache(), session_.shape());
+      first_copied_ = copied_bytes(session_.work());
+    }
+    if (next_ < lengths_.size() && lengths_[next_] == steps_) {
+      ++next_;
+      sample.held.push_back({steps_, session_.cache_usage().reserved()});
+    }
+  }
+
+  void finish(Sample& sample) const {
+    const int64_t last_kv = readable_kv_bytes(session_.cache(), session_.shape());
+    sample.kv_read = 0.5 * static_cast<double>(first_kv_ + last_kv);
+    if (steps_ > 1) {
+      sample.copied = static_cast<double>(copied_bytes(session_.work()) - first_copied_) /
+                      static_cast<double>(steps_ - 1);
+    }
+    if (sample.held.empty() || sample.held.back().new_tokens != steps_) {
+      sample.held.push_back({steps_, session_.cache_usage().reserved()});
+    }
+  }
+
+ private:
+  const Session& session_;
+  std::vector<int64_t> tokens_;  // of each row
+  std::vector<int64_t> lengths_;
+  size_t next_ = 0;
+  int64_t steps_ = 0, first_kv_ = 0, first_copied_ = 0;
+};
+
 }  // namespace
+
+std::vector<int64_t> curve_lengths(int64_t last) {
+  std::vector<int64_t> lengths;
+  for (int64_t power = 1; power <= last; power *= 2) {
+    lengths.push_back(power);
+    const int64_t between = power + power / 2;
+    if (power > 1 && between < std::min(last, 2 * power)) lengths.push_back(between);
+  }
+  if (!lengths.empty() && lengths.back() != last) lengths.push_back(last);
+  return lengths;
+}
 
 int64_t Sample::elapsed_ns(int64_t tokens) const {
   const auto gaps = std::min<int64_t>(tokens - 1, static_cast<int64_t>(result.token_ns.size()));
@@ -80,8 +148,10 @@ Sample run_once(const BenchmarkConfig& config, const Case& one, const ReadyArm& 
   generation.stop_tokens = config.workload.stop_tokens;
   generation.overflow = config.shared.runtime.overflow;
   const double slowdown = planted_slowdown(config.trials, arm.config.name);
+  HeldWatch watch(session, one.batch, longest);
   auto before = Clock::now();
-  generation.on_token = [&](int, int32_t) {
+  generation.on_token = [&](int row, int32_t) {
+    watch.on_token(row, sample);
     // Called for each row of a step: the first one has the step's time behind it.
     session.profile_into(&sample.split);
     if (slowdown <= 1) return;
@@ -93,6 +163,7 @@ Sample run_once(const BenchmarkConfig& config, const Case& one, const ReadyArm& 
   sample.result = generate(session, one.prompts, generation);
   sample.contention = meter.finish(sample.result.work.steps, sample.result.token_ns);
   session.profile_into(nullptr);
+  watch.finish(sample);
   sample.fragmentation = session.cache().fragmentation();
 
   // Rows that stopped early fed fewer tokens; the estimate follows what was fed.
@@ -120,15 +191,16 @@ void attempt(Arm& arm, const std::string& when, std::ostream& log,
   log << arm.config.name << " failed: " << *arm.failure << "\n" << std::flush;
 }
 
-void measure_case(const BenchmarkConfig& config, const Case& one, size_t case_index, ArmSite& site,
-                  std::vector<Arm>& arms, RunContext& context) {
-  const MeasureConfig& measure = config.shared.measure;
+void measure_case(const CaseToMeasure& what, std::vector<Arm>& arms, RunContext& context) {
+  const MeasureConfig& measure = what.config.shared.measure;
+  const Case& one = what.one;
+  const size_t case_index = what.index;
   const auto run = [&](size_t index, int block, int order) {
     Arm& arm = arms[index];
     if (arm.failure) return;
     const std::string name = block < 0 ? "warm-up" : fmt::format("block {}", block + 1);
     attempt(arm, one.label() + ", " + name, context.log, [&] {
-      Sample sample = site.run(index);
+      Sample sample = what.site.run(index);
       context.log << fmt::format("{}: {} {}: {:.1f} tokens/s\n", one.label(), arm.config.name, name,
                                  sample.tokens_per_second())
                   << std::flush;
@@ -141,9 +213,14 @@ void measure_case(const BenchmarkConfig& config, const Case& one, size_t case_in
     for (int round = 0; round < measure.warmup; ++round) {
       for (size_t arm = 0; arm < arms.size(); ++arm) run(arm, -1, 0);
     }
-    int order = 0;
+    size_t order = 0;
+    what.bandwidth.begin_case(one);
     for (const auto& [block, arm] : run_order(measure, arms.size(), case_index)) {
-      run(arm, block, order++);
+      run(arm, block, static_cast<int>(order++));
+      // So many runs are a block where arms alternate, and as long as one where they do not.
+      if (order % arms.size() == 0) {
+        set_bandwidth(arms, case_index, what.bandwidth.end_block());
+      }
     }
   } catch (const InterruptedError& error) {
     context.log << error.what() << "\n";

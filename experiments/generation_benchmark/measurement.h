@@ -17,6 +17,16 @@
 namespace kvlab::experiments {
 
 class ArmSite;
+class RunBandwidth;
+
+/// What a cache had reserved when the rows had so many new tokens.
+struct HeldBytes {
+  int64_t new_tokens = 0;
+  int64_t reserved = 0;
+};
+
+/// 1, 2, 3, 4, 6, 8, 12, ... and `last`: enough points for a logarithmic axis.
+std::vector<int64_t> curve_lengths(int64_t last);
 
 /// One run of one arm on one case.
 struct Sample {
@@ -26,6 +36,10 @@ struct Sample {
   double fragmentation = 0;
   Contention contention;
   StepProfile split;  ///< where the time of the decode steps went
+  double kv_read = 0;   ///< bytes of K and V that a decode step reads: mean of the first and last
+  double copied = 0;    ///< bytes that a decode step moves or gathers, in the mean
+  std::vector<HeldBytes> held = {};  ///< at the lengths of `curve_lengths`
+  double bytes_per_second = 0;       ///< read bandwidth beside its block; 0: not measured
 
   int64_t total_ns() const { return result.ttft_ns + result.decode_ns(); }
   /// Time until `tokens` new tokens per row were out.
@@ -65,11 +79,19 @@ Sample run_once(const BenchmarkConfig& config, const Case& one, const ReadyArm& 
 void attempt(Arm& arm, const std::string& when, std::ostream& log,
              const std::function<void()>& work);
 
+/// A case and what its arms are measured with.
+struct CaseToMeasure {
+  const BenchmarkConfig& config;
+  const Case& one;
+  size_t index = 0;
+  ArmSite& site;
+  RunBandwidth& bandwidth;
+};
+
 /// Measures all arms on one case: warm-up, then blocks in which every arm runs once, in seeded
-/// random order. An arm that throws gets a failure and is left out from then on. Appends one line
-/// per run to the run's samples. Stops early where the user interrupts; whole blocks are kept,
-/// without those in which an arm was suspended.
-void measure_case(const BenchmarkConfig& config, const Case& one, size_t case_index, ArmSite& site,
-                  std::vector<Arm>& arms, RunContext& context);
+/// random order, with the read bandwidth at both ends of a block. An arm that throws gets a failure
+/// and is left out from then on. Appends one line per run to the run's samples. Stops early where
+/// the user interrupts; whole blocks are kept, without those in which an arm was suspended.
+void measure_case(const CaseToMeasure& what, std::vector<Arm>& arms, RunContext& context);
 
 }  // namespace kvlab::experiments

@@ -27,18 +27,6 @@ std::vector<double> elapsed_curve(const std::vector<Sample>& samples) {
   return curve;
 }
 
-// 1, 2, 3, 4, 6, 8, 12, ... and the last: enough points for a logarithmic axis.
-std::vector<int64_t> curve_lengths(int64_t last) {
-  std::vector<int64_t> lengths;
-  for (int64_t power = 1; power <= last; power *= 2) {
-    lengths.push_back(power);
-    const int64_t between = power + power / 2;
-    if (power > 1 && between < std::min(last, 2 * power)) lengths.push_back(between);
-  }
-  if (!lengths.empty() && lengths.back() != last) lengths.push_back(last);
-  return lengths;
-}
-
 // Tokens of all rows that were out when the longest-running row had `n`.
 double generated_by(const Sample& sample, int64_t n) {
   int64_t total = 0;
@@ -56,7 +44,9 @@ void add_curves(ReportSection& section, const Findings& f, size_t i, MetricList&
     if (!f.shown(arm, i)) continue;
     const std::string& name = f.name(arm);
     const std::vector<double> curve = elapsed_curve(f.samples(arm, i));
-    LineSeries speed{name, {}}, speedup{name, {}}, latency{name, {}};
+    // The control once more is no arm: a broken line without marks, which says what noise is.
+    const bool noise = f.is_second_control(arm);
+    LineSeries speed{name, {}, noise, !noise}, speedup = speed, latency = speed;
     int64_t before = 0;
     for (const int64_t n : curve_lengths(static_cast<int64_t>(curve.size()))) {
       const auto x = static_cast<double>(n);
@@ -95,7 +85,7 @@ void add_curves(ReportSection& section, const Findings& f, size_t i, MetricList&
         {f.file_id("speedup", i), "Speed-up over " + f.name(f.control()),
          "Total time of the control over total time of the arm: mean over blocks with its 95 % "
          "interval. Below 1 the control is faster."},
-        output, {"times faster"}, speedups, rules));
+        output, {"times faster", true}, speedups, rules));
   }
   if (!latencies.empty()) {
     section.figures.push_back(line_chart(
@@ -124,6 +114,68 @@ void add_memory_figure(ReportSection& section, const Findings& f, size_t i) {
        "payload: live K and V at the end of the run; reserved: allocated then; peak: at the "
        "highest moment."},
       {"MB"}, bars));
+}
+
+// Reserved bytes as the text grows, and what K and V alone take of them.
+void add_growth_figure(ReportSection& section, const Findings& f, size_t i) {
+  std::vector<LineSeries> lines;
+  std::optional<LineSeries> live;
+  for (size_t arm = 0; arm < f.arms().size(); ++arm) {
+    if (f.arms()[arm].failure || f.samples(arm, i).empty() || f.is_second_control(arm)) continue;
+    const Sample& sample = f.samples(arm, i).front();
+    if (std::all_of(sample.held.begin(), sample.held.end(),
+                    [](const HeldBytes& at) { return at.reserved == 0; })) {
+      continue;  // it keeps nothing between steps
+    }
+    const auto text_length = [&](const HeldBytes& at) {
+      return static_cast<double>(f.cases()[i].one.prompt_length + at.new_tokens - 1);
+    };
+    LineSeries line{f.name(arm), {}};
+    for (const HeldBytes& at : sample.held) {
+      line.points.push_back({text_length(at), static_cast<double>(at.reserved) / kMillion});
+    }
+    // Rows of one length hold a straight line of bytes; rows that stopped early do not.
+    const bool straight = f.cases()[i].gate[arm].exact_arm && f.cases()[i].one.batch == 1;
+    if (!live && straight && sample.result.payload > 0) {
+      live = LineSeries{"live K and V of " + f.name(arm), {}, true, false};
+      const double per_token = static_cast<double>(sample.result.payload) /
+                               static_cast<double>(f.held_tokens(arm, i));
+      for (const HeldBytes& at : sample.held) {
+        live->points.push_back({text_length(at), per_token * text_length(at) / kMillion});
+      }
+    }
+    lines.push_back(std::move(line));
+  }
+  if (lines.empty()) return;
+  if (live) lines.push_back(std::move(*live));
+  section.figures.push_back(line_chart(
+      {f.file_id("bytes_by_length", i), "Bytes by text length",
+       "Reserved by the cache at each length of the first block's run, as counted where memory is "
+       "allocated. Room for a text that is not there yet lies above the dashed line."},
+      {"text length [tokens]", true, 2}, {"reserved [MB]", true}, lines));
+}
+
+// What holds less and is faster beats the others, in this run at least.
+void add_memory_speed_figure(ReportSection& section, const Findings& f, size_t i) {
+  std::vector<ScatterPoint> points;
+  for (size_t arm = 0; arm < f.arms().size(); ++arm) {
+    if (!f.shown(arm, i) || f.is_second_control(arm)) continue;
+    const auto ms = collect(f.samples(arm, i),
+                            [](const Sample& sample) { return 1e3 / sample.tokens_per_second(); });
+    ScatterPoint point{static_cast<double>(f.samples(arm, i).front().result.cache.peak_total) /
+                           kMillion,
+                       median(ms), f.name(arm)};
+    point.y_low = quantile(ms, 0.25);
+    point.y_high = quantile(ms, 0.75);
+    points.push_back(std::move(point));
+  }
+  if (points.size() < 2) return;
+  mark_dominated(points, BetterDirection::lower, BetterDirection::lower);
+  section.figures.push_back(scatter_chart(
+      {f.file_id("memory_latency", i), "Memory against latency",
+       "Median time per generated token with its interquartile range, and the most bytes that the "
+       "cache held. Grey points are beaten on both axes; a difference inside the bars is none."},
+      {"peak bytes [MB]"}, {"ms per generated token", true}, points));
 }
 
 void add_prediction_figure(ReportSection& section, const Findings& f, size_t i) {
@@ -192,7 +244,8 @@ void add_quality_figures(ReportSection& section, const Findings& f, size_t i,
   section.figures.push_back(scatter_chart({f.file_id("latency_quality", i),
                                            "Latency against quality",
                                            "Grey points are beaten on both axes."},
-                                          {"ms per generated token"}, quality, latency));
+                                          {"ms per generated token", true}, quality,
+                                          latency));
 }
 
 }  // namespace
@@ -200,7 +253,9 @@ void add_quality_figures(ReportSection& section, const Findings& f, size_t i,
 void add_figures(ReportSection& section, const Findings& f, size_t i, MetricList& metrics) {
   if (f.shown(f.control(), i)) add_curves(section, f, i, metrics);
   add_memory_figure(section, f, i);
+  add_growth_figure(section, f, i);
   add_prediction_figure(section, f, i);
+  add_memory_speed_figure(section, f, i);
   add_quality_figures(section, f, i, metrics);
 }
 

@@ -27,7 +27,8 @@ class MetricList {
   std::vector<Metric>& metrics_;
 };
 
-/// Main table, time split, memory, work, output lengths and what each arm has other than the control.
+/// Main table, time split, memory, work, output lengths and what each arm has other than the
+/// control.
 void add_tables(ReportSection& section, const Findings& findings, size_t i, MetricList& metrics);
 
 /// Speed, speed-up and latency by length, bytes, and quality where an arm is approximate.
@@ -35,6 +36,10 @@ void add_figures(ReportSection& section, const Findings& findings, size_t i, Met
 
 /// One sentence for each arm, the noise, and what bounds the run.
 std::vector<std::string> conclude(const Findings& findings, size_t i);
+
+/// One sentence for each arm that holds less than the memory reference and was not found faster:
+/// what a step reads less, and what its attention and cache take.
+std::vector<std::string> explain_savings(const Findings& findings, size_t i);
 
 /// Differences that are none by the rule, over all cases, with the rule and the number of
 /// comparisons.

@@ -1,6 +1,7 @@
 // The tables of a case.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "kvlab/runtime/statistics.h"
@@ -47,6 +48,10 @@ void add_speed_cells(std::vector<ReportCell>& row, const Findings& f, size_t arm
                                        BetterDirection::higher);
     metric.ci_low = ratio.low.value_or(NAN);
     metric.ci_high = ratio.high.value_or(NAN);
+    if (found != nullptr) {
+      metric.verdict = verdict_name(found->verdict);
+      metric.p = found->p.value_or(NAN);
+    }
   }
   row.push_back(number_cell(median(ttft), 1));
   metrics.add_timed(arm, i, "ttft", median(ttft), "ms", runs.size(), BetterDirection::lower);
@@ -112,31 +117,91 @@ void add_main_table(ReportSection& section, const Findings& f, size_t i, MetricL
   table.note = fmt::format(
       "Median over blocks; IQR is the interquartile range. x control: {}, by the rule under "
       "\"Differences that are not significant\". TPOT: quantiles of all gaps between tokens. n: "
-      "blocks; flagged: runs that something disturbed. Bold: the interval excludes the runner-up. No "
-      "speed is shown for an arm that failed its equality check.",
+      "blocks; flagged: runs that something disturbed. Bold: the interval excludes the runner-up. "
+      "No speed is shown for an arm that failed its equality check.",
       figure_name(f.config().primary.figure));
   section.tables.push_back(std::move(table));
 }
 
-void add_split_table(ReportSection& section, const Findings& f, size_t i) {
+void add_floor_cells(std::vector<ReportCell>& row, const Findings& f, size_t arm, size_t i,
+                     MetricList& metrics) {
+  const auto floor = f.floor(arm, i);
+  if (!floor) {
+    row.insert(row.end(), {empty_cell(), empty_cell(), empty_cell(), empty_cell()});
+    return;
+  }
+  const size_t n = floor->shares.size();
+  row.push_back(number_cell(floor->floor_ms, floor->floor_ms < 1 ? 4 : 2));
+  row.push_back(number_cell(100 * median(floor->shares), 1));
+  row.push_back(number_cell(100 * interquartile_range(floor->shares), 1, CellEmphasis::muted));
+  row.push_back(count_cell(static_cast<int64_t>(n)));
+  metrics.add_timed(arm, i, "floor_share", median(floor->shares), "", n, BetterDirection::higher);
+}
+
+std::string floor_note(const Findings& f, size_t i) {
+  std::vector<double> speeds = f.bandwidths(i);
+  if (speeds.empty()) {
+    const std::string& why = f.cases()[i].why_no_bandwidth;
+    return "No share of the memory-bandwidth floor: " +
+           (why.empty() ? std::string("no block was finished beside a measurement") : why) + ".";
+  }
+  for (double& speed : speeds) speed /= 1e9;
+  return fmt::format(
+      "floor: the time that reading the weights ({:.1f} MB), K and V takes at the read bandwidth "
+      "measured at both ends of each block with the same threads: median {:.1f} GB/s ({:.1f} to "
+      "{:.1f}, n={}). share of floor: 100 % means that a step takes no longer than reading its "
+      "bytes. More than that means that bytes stayed in the CPU's caches, or that something else "
+      "used the memory while its speed was read. An arm that keeps nothing recomputes: reading is "
+      "no floor for it.",
+      static_cast<double>(f.arms()[f.control()].model.weight_bytes) / kMillion, median(speeds),
+      *std::min_element(speeds.begin(), speeds.end()),
+      *std::max_element(speeds.begin(), speeds.end()), speeds.size());
+}
+
+void add_split_table(ReportSection& section, const Findings& f, size_t i, MetricList& metrics) {
   ReportTable table;
   table.id = f.file_id("split", i);
   table.title = "Where the time of a decode step goes";
-  table.columns = {{"arm", "arm", "", {}},         {"weights", "weights", "%", {}},
-                   {"attention", "attention", "%", {}}, {"cache", "cache", "%", {}},
-                   {"other", "other", "%", {}},    {"bound", "bound", "", {}}};
+  const auto lower = BetterDirection::lower;
+  table.columns = {{"arm", "arm", "", {}},
+                   {"bound", "bound", "", {}},
+                   {"weights", "weights", "%", {}},
+                   {"attention", "attention", "%", {}},
+                   {"cache", "cache", "%", {}},
+                   {"other", "other", "%", {}},
+                   {"step", "step", "ms", lower},
+                   {"kv_read", "K and V read", "MB/step", lower},
+                   {"copied", "copied", "MB/step", lower}};
+  const bool with_floor = !f.bandwidths(i).empty();
+  if (with_floor) {
+    table.columns.push_back({"floor", "floor", "ms", {}});
+    table.columns.push_back({"floor_share", "share of floor", "%", BetterDirection::higher});
+    table.columns.push_back({"floor_share_iqr", "IQR", "", {}});
+    table.columns.push_back({"n", "n", "", {}});
+  }
   for (size_t arm = 0; arm < f.arms().size(); ++arm) {
-    if (!f.shown(arm, i) || f.is_second_control(arm)) continue;
+    if (!f.shown(arm, i)) continue;
     const auto shares = f.shares(arm, i);
     if (!shares) continue;
     const auto percent = [](double share) { return number_cell(100 * share, 1); };
-    table.rows.push_back({text_cell(f.name(arm)), percent(shares->weights),
-                          percent(shares->attention), percent(shares->cache),
-                          percent(shares->other), text_cell(bound_name(shares->bound()))});
+    const Sample& sample = f.samples(arm, i).front();
+    const auto step = f.step_ms(arm, i);
+    std::vector<ReportCell> row = {
+        text_cell(f.name(arm)),      text_cell(bound_name(shares->bound())),
+        percent(shares->weights),    percent(shares->attention),
+        percent(shares->cache),      percent(shares->other),
+        step ? number_cell(*step, *step < 1 ? 4 : 2) : empty_cell(),
+        megabytes(std::llround(sample.kv_read)), megabytes(std::llround(sample.copied))};
+    if (with_floor) add_floor_cells(row, f, arm, i, metrics);
+    table.rows.push_back(std::move(row));
   }
-  table.note = "weights: products with them; cache: appending, viewing and step bookkeeping; other: "
-               "norms, positions, embedding. bound: the largest of weights, attention and overhead "
-               "(cache and other). Sampling a token is in no share.";
+  table.note =
+      "weights: products with them; cache: appending, viewing and step bookkeeping; other: "
+      "norms, positions, embedding. bound: the largest of weights, attention and overhead "
+      "(cache and other). Sampling a token is in no share, and in the step's time (the "
+      "median). K and V read: by the attention of a step, mean of the first and the last; "
+      "copied: moved in the cache or gathered for attention. " +
+      floor_note(f, i);
   if (!table.rows.empty()) section.tables.push_back(std::move(table));
 }
 
@@ -194,11 +259,12 @@ void add_memory_table(ReportSection& section, const Findings& f, size_t i, Metri
     table.rows.push_back(
         {text_cell(f.name(arm)), count_cell(run.payload),
          count_cell(run.cache.live_bytes(MemoryKind::metadata)), count_cell(run.cache.reserved()),
-         count_cell(run.cache.peak_total), count_cell(predicted.reserved()), count_cell(predicted.peak_total),
-         run.cache.peak_total == 0
-             ? empty_cell()
-             : number_cell(static_cast<double>(predicted.peak_total) /
-                               static_cast<double>(run.cache.peak_total), 3),
+         count_cell(run.cache.peak_total), count_cell(predicted.reserved()),
+         count_cell(predicted.peak_total),
+         run.cache.peak_total == 0 ? empty_cell()
+                                   : number_cell(static_cast<double>(predicted.peak_total) /
+                                                     static_cast<double>(run.cache.peak_total),
+                                                 3),
          count_cell(run.scratch.peak_total),
          number_cell(static_cast<double>(run.cache.reserved()) / static_cast<double>(held), 0),
          number_cell(100 * sample.fragmentation, 1)});
@@ -214,12 +280,14 @@ void add_memory_table(ReportSection& section, const Findings& f, size_t i, Metri
     metrics.add(arm, i, "token_forwards", static_cast<double>(run.work.token_forwards), "", 1,
                lower);
   }
-  table.note = "payload: live K and V at the end; metadata: tables; reserved: allocated K, V and "
-               "metadata; peak: the highest moment, K and V held while a step runs included; these are "
-               "measured where memory is allocated. predicted: computed from the shape before the "
-               "run.";
-  work.note = "bytes moved: copies inside the cache; bytes gathered: copies for attention that wants "
-              "one piece; set-up: building the cache, its pages touched, before timing.";
+  table.note =
+      "payload: live K and V at the end; metadata: tables; reserved: allocated K, V and "
+      "metadata; peak: the highest moment, K and V held while a step runs included; these are "
+      "measured where memory is allocated. predicted: computed from the shape before the "
+      "run.";
+  work.note =
+      "bytes moved: copies inside the cache; bytes gathered: copies for attention that wants "
+      "one piece; set-up: building the cache, its pages touched, before timing.";
   section.tables.push_back(std::move(table));
   section.tables.push_back(std::move(work));
 }
@@ -275,7 +343,7 @@ Metric& MetricList::add_timed(size_t arm, size_t i, const char* name, double val
 
 void add_tables(ReportSection& section, const Findings& f, size_t i, MetricList& metrics) {
   add_main_table(section, f, i, metrics);
-  add_split_table(section, f, i);
+  add_split_table(section, f, i, metrics);
   add_memory_table(section, f, i, metrics);
   if (f.shown(f.control(), i)) add_output_lengths(section, f, i);
   // The same for all cases.

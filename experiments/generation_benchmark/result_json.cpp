@@ -87,6 +87,10 @@ OrderedJson sample_json(const Sample& sample) {
   const Contention& contention = sample.contention;
   std::vector<std::string> stopped;
   for (const StopReason reason : result.stopped) stopped.push_back(stop_reason_name(reason));
+  OrderedJson held = OrderedJson::array();
+  for (const HeldBytes& at : sample.held) {
+    held.push_back({{"new_tokens", at.new_tokens}, {"reserved", at.reserved}});
+  }
   return {{"setup_ns", sample.setup_ns},
           {"ttft_ns", result.ttft_ns},
           {"token_ns", result.token_ns},
@@ -103,6 +107,8 @@ OrderedJson sample_json(const Sample& sample) {
             {"attention", usage_json(result.scratch)},
             {"estimated", usage_json(sample.estimated)}}},
           {"fragmentation", sample.fragmentation},
+          {"step_bytes", {{"kv_read", sample.kv_read}, {"copied", sample.copied}}},
+          {"held", held},
           {"work",
            {{"token_forwards", result.work.token_forwards},
             {"logit_rows", result.work.logit_rows},
@@ -138,6 +144,11 @@ Sample sample_from_json(const Json& json, const Case& one) {
   result.scratch = usage_from(json.at("usage").at("attention"));
   sample.estimated = usage_from(json.at("usage").at("estimated"));
   json.at("fragmentation").get_to(sample.fragmentation);
+  json.at("step_bytes").at("kv_read").get_to(sample.kv_read);
+  json.at("step_bytes").at("copied").get_to(sample.copied);
+  for (const Json& at : json.at("held")) {
+    sample.held.push_back({at.at("new_tokens").get<int64_t>(), at.at("reserved").get<int64_t>()});
+  }
   const Json& work = json.at("work");
   work.at("token_forwards").get_to(result.work.token_forwards);
   work.at("logit_rows").get_to(result.work.logit_rows);

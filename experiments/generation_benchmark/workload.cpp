@@ -85,11 +85,11 @@ BenchmarkConfig read_benchmark(ExperimentConfig& config) {
     const auto prompt = static_cast<int64_t>(prompts.front().size());
     const int64_t needed = prompt + read.workload.longest_output() - 1;
     if (needed > model.context && read.shared.runtime.overflow == OverflowPolicy::error) {
-      config.reader.fail("workload",
-                         detail::concat("a prompt of ", prompt, " and ",
-                                        read.workload.longest_output(),
-                                        " new tokens need a context of ", needed, ", the model has ",
-                                        model.context, "; shorten them or set runtime.overflow: stop"));
+      config.reader.fail(
+          "workload",
+          detail::concat("a prompt of ", prompt, " and ", read.workload.longest_output(),
+                         " new tokens need a context of ", needed, ", the model has ",
+                         model.context, "; shorten them or set runtime.overflow: stop"));
     }
   }
   return read;

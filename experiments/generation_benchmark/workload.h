@@ -17,7 +17,7 @@ namespace kvlab::experiments {
 struct Workload {
   /// Prompts of each length, one per row of the largest batch.
   std::vector<std::vector<std::vector<int32_t>>> prompts;
-  std::vector<int64_t> new_tokens;     ///< output lengths; the longest is run, the others are its prefixes
+  std::vector<int64_t> new_tokens;     ///< output lengths; the longest is run, others are prefixes
   std::vector<int64_t> batch;
   SamplerConfig sampler;
   std::vector<int32_t> stop_tokens;

@@ -96,7 +96,8 @@ class Browser:
                 "binary": chromium,
                 "args": sandbox + [
                     "--headless=new", "--disable-gpu", "--disable-dev-shm-usage",
-                    "--no-first-run", "--force-prefers-reduced-motion", "--disable-background-networking", "--disable-sync",
+                    "--no-first-run", "--force-prefers-reduced-motion",
+                    "--disable-background-networking", "--disable-sync",
                     "--disable-component-update", "--force-device-scale-factor=1",
                     f"--user-data-dir={self.profile.name}/profile",
                     # No network: no name is resolved, and what needs none meets a closed port.
@@ -124,7 +125,8 @@ class Browser:
                 break
             time.sleep(0.05)
         self.log.seek(0)
-        raise RuntimeError("chromedriver did not start: " + self.log.read().decode("utf-8", "replace"))
+        raise RuntimeError("chromedriver did not start: " +
+                           self.log.read().decode("utf-8", "replace"))
 
     def _request(self, method, path, body=None):
         data = None if body is None else json.dumps(body).encode()
@@ -209,7 +211,8 @@ def check_console_and_requests(browser, check, address):
     # The browser's own first page is the browser's business.
     outside = sorted({url for url in requests
                       if url.split("#")[0] != address and not url.startswith(("chrome", "data:"))})
-    check.that(address in requests, "the page itself was not requested: the log of requests is not read")
+    check.that(address in requests,
+               "the page itself was not requested: the log of requests is not read")
     check.that(not outside, f"the page asks for more than itself: {outside[:5]}")
 
 
@@ -330,7 +333,7 @@ def check_widths(browser, check, folder):
         check.that(sizes[0] <= sizes[1],
                    f"window of {width}: the page is {sizes[0]} wide, the window {sizes[1]}")
     browser.screenshot(folder / "narrow.png")
-    # The heading of a row stays in sight while the rest of a wide table scrolls, and leaves room for it.
+    # The heading of a row stays in sight while the rest of a wide table scrolls, and leaves it room.
     boxes = browser.run(
         "return Array.from(document.querySelectorAll('.scroll')).filter("
         "  b => b.scrollWidth > b.clientWidth + 20).map(box => {"
@@ -342,10 +345,9 @@ def check_widths(browser, check, folder):
         "    box.scrollLeft = 0;"
         "    return found; })")
     for box in boxes:
-        check.that(box["moved"] < 4,
-                   f"{box['heading'][:60]}: the first column scrolled away by {box['moved']} pixels")
-        check.that(box["share"] < 0.6,
-                   f"{box['heading'][:60]}: the first column fills {box['share']:.0%} of a narrow window")
+        where = f"{box['heading'][:60]}: the first column"
+        check.that(box["moved"] < 4, f"{where} scrolled away by {box['moved']} pixels")
+        check.that(box["share"] < 0.6, f"{where} fills {box['share']:.0%} of a narrow window")
     browser.resize(1200, 1000)
     printed = base64.b64decode(browser.post("/print"))
     check.that(printed.startswith(b"%PDF") and len(printed) > 5000, "printing gives no pages")

@@ -283,6 +283,8 @@ TEST(GenerationBenchmark, APlantedSlowdownIsFoundAndSaidInWords) {
   EXPECT_LT(ratio.at("value"), 0.6);
   const std::string report = report_text(finished);
   const bool busy = report.find("refused (") != std::string::npos;
+  EXPECT_EQ(ratio.at("verdict"), busy ? "refused" : "slower") << "what sweeps and stores quote";
+  EXPECT_LT(ratio.at("p"), 0.05);
   EXPECT_TRUE(busy || report.find("of paged: slower") != std::string::npos) << report;
   EXPECT_NE(report.find("it holds as many bytes"), std::string::npos) << report;
   EXPECT_NE(report.find("a planted slowdown: each step waits"), std::string::npos) << report;

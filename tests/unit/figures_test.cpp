@@ -106,6 +106,22 @@ TEST(Figures, ScatterLabelsOfNeighboursStandOnDifferentSides) {
                         "second,5.1,5,no\r\nright_edge_with_a_long_name,10,10,no\r\n");
 }
 
+TEST(Figures, PointsOnOnePlaceShareALabel) {
+  const ReportFigure figure =
+      scatter_chart(kText, {"MB"}, {"KL"}, {{4, 0, "none"}, {4, 0, "paged"}, {4, 1, "int8"}});
+  std::vector<Json> labels;
+  collect(Json::parse(figure.vega_lite).at("data").at("values"), "label", labels);
+  EXPECT_EQ(labels, (std::vector<Json>{"none, paged", "", "int8"}));
+  EXPECT_EQ(figure.csv, "label,MB,KL,dominated\r\nnone,4,0,no\r\npaged,4,0,no\r\n"
+                        "int8,4,1,no\r\n");
+}
+
+TEST(Figures, LengthsTooNearToEachOtherAreNotAllLabelled) {
+  const ReportFigure figure = line_chart(
+      kText, {"Length", true, 2}, {"ms"}, {{"a", {{33, 1}, {34, 1}, {35, 1}, {64, 1}, {95, 1}}}});
+  EXPECT_TRUE(contains(Json::parse(figure.vega_lite), "values", Json({33.0, 35.0, 64.0, 95.0})));
+}
+
 TEST(Figures, GridShowsPanelsInOrderWithOneColourPerCategory) {
   const ReportFigure figure = grid_chart(
       kText, "Step", "Position",

@@ -128,6 +128,8 @@ TEST(ReportDocument, RatioCellsCarryTheirInterval) {
   EXPECT_EQ(ratio_cell(ratio).text, "1.84 (1.79 to 1.90)");
   EXPECT_EQ(ratio_cell(ratio).low, 1.7901);
   EXPECT_EQ(ratio_cell({0.0123, 0.0119, 0.0128, 0.95, 5}).text, "0.0123 (0.0119 to 0.0128)");
+  EXPECT_EQ(ratio_cell({5.2, 0.00674, 4015.4, 0.95, 2}).text, "5.20000 (0.00674 to 4015)");
+  EXPECT_EQ(ratio_cell({18.171, 14.567, 222.66, 0.95, 5}).text, "18.17 (14.57 to 222.7)");
   EXPECT_EQ(ratio_cell({2.0, {}, {}, 0.95, 1}).text, "2.00 (n=1)");
 }
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "kvlab/runtime/comparison.h"
 
@@ -110,8 +111,8 @@ TEST(SweepReport, NumericAxesHaveAFigureForEachMetricWithADirection) {
 
 TEST(SweepReport, CasesThatEndedWellAreLinkedAndTheirFiguresExplained) {
   StoredRuns stored = three_cases();
-  stored.runs[0].name = "cases/0000-aa";
-  stored.runs[1].name = "cases/0001-bb";
+  stored.runs[0].name = "0000-aa";
+  stored.runs[1].name = "0001-bb";
   stored.runs[1].status = "failed";
   const ReportDocument report = make_sweep_report(stored, {"Title", "Question?"});
   std::vector<std::string> links;
@@ -123,6 +124,51 @@ TEST(SweepReport, CasesThatEndedWellAreLinkedAndTheirFiguresExplained) {
   EXPECT_NE(report.sections[0].paragraphs[0].find("kvlab report FOLDER --cases"),
             std::string::npos);
   EXPECT_NO_THROW(check_document(report));
+}
+
+TEST(SweepReport, TheControlASecondTimeIsNoiseAndNoComparison) {
+  StoredRuns stored = three_cases();
+  for (StoredRun& run : stored.runs) {
+    run.metrics[0].arm = "none_again";
+    run.metrics[0].verdict.clear();
+  }
+  SweepReportText text{"Title", "Question?"};
+  text.control = "none";
+  const ReportDocument report = make_sweep_report(stored, text);
+  EXPECT_EQ(report.conclusions.at(0),
+            "Noise: none measured a second time is 1.02x to 1.50x of itself (n=2).");
+  for (const std::string& sentence : report.conclusions) {
+    EXPECT_EQ(sentence.find("comparisons were made"), std::string::npos) << sentence;
+  }
+}
+
+TEST(SweepReport, WideAxesAreLogarithmicAndListsOfOneAreNumbers) {
+  StoredRuns stored = three_cases();
+  stored.cases[0].overrides = {"workload.new_tokens=[8]"};
+  stored.cases[1].overrides = {"workload.new_tokens=[512]"};
+  stored.cases[2].overrides = {"workload.new_tokens=[4]"};
+  const ReportDocument report = make_sweep_report(stored, {"Title", "Question?"});
+  ASSERT_EQ(report.sections.at(0).figures.size(), 2u);
+  const ReportFigure& figure = report.sections[0].figures[0];
+  EXPECT_EQ(figure.title, "speed_ratio by new_tokens");
+  const auto json = nlohmann::json::parse(figure.vega_lite);
+  const auto& encoding = json.at("layer")[0].at("encoding");
+  EXPECT_EQ(encoding.at("x").at("scale").at("type"), "log");
+  EXPECT_EQ(encoding.at("y").at("scale").at("type"), "log") << "ratios are as far above as below 1";
+}
+
+TEST(SweepReport, PartsOfAGroupThatNeverChangeAreSaidOnce) {
+  StoredRuns stored = three_cases();
+  int64_t batch = 1;
+  for (StoredRun& run : stored.runs) {
+    for (Metric& metric : run.metrics) {
+      metric.group = {{"prompt", "8"}, {"batch", std::to_string(batch)}};
+    }
+    ++batch;
+  }
+  const ReportDocument report = make_sweep_report(stored, {"Title", "Question?"});
+  EXPECT_EQ(report.held_fixed.at(0), "prompt: 8");
+  EXPECT_EQ(table_of(report, "numbers").rows[0][3].text, "batch=1");
 }
 
 TEST(SweepReport, AFailedCheckOfACaseFailsTheReportsCheck) {

@@ -40,8 +40,9 @@ std::vector<fs::path> cases_of(const fs::path& sweep) {
   std::vector<fs::path> found;
   for (const StoredRun& run : read_runs(sweep.string()).runs) {
     std::error_code ignored;
-    if (fs::is_regular_file(sweep / run.name / kDocument, ignored))
-      found.push_back(sweep / run.name);
+    if (fs::is_regular_file(fs::path(run.folder) / kDocument, ignored)) {
+      found.push_back(run.folder);
+    }
   }
   return found;
 }

@@ -20,7 +20,8 @@ SessionOptions arm_session_options(const RuntimeConfig& runtime, const ArmConfig
 
 bool has_position_table(const ModelSource& source, const ModelConfig& model,
                         const ComponentSpec& position) {
-  // Random weights draw the table they need; a checkpoint has one only where it was trained with it.
+  // Random weights draw the table they need; a checkpoint has one only where it was trained with
+  // it.
   return source.type == ModelSourceType::random || model.position.type == position.type;
 }
 

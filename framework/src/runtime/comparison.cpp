@@ -16,8 +16,8 @@ namespace {
 // A share of the samples, above which the figures are the machine's and not the arm's.
 constexpr double kMostContended = 0.5;
 
-// The smallest p that d draws can show is 2 / d: times the number of comparisons it has to stay below
-// 0.05, or nothing could ever be found in a large table.
+// The smallest p that d draws can show is 2 / d: times the number of comparisons it has to stay
+// below 0.05, or nothing could ever be found in a large table.
 constexpr std::size_t kDrawsPerComparison = 100;
 
 RobustRatio measure(const PairedSpeeds& speeds, const ComparisonOptions& options) {
@@ -129,13 +129,14 @@ std::vector<Comparison> compare_with_control(const std::vector<PairedSpeeds>& ar
 std::string verdict_rule() {
   return fmt::format(
       "An arm is called faster or slower where the 95 % interval of its ratio to the control "
-      "excludes 1, the ratio is further from 1, up or down, than the interval of the control against "
-      "itself reaches (where it was measured twice), and p stays below 0.05 after Holm's adjustment for all comparisons of the "
-      "table; otherwise it is not distinguishable. The verdict is refused where more than half of "
-      "the samples of both were disturbed, or there is one block. Below {0} blocks the ratio is the "
-      "geometric mean of the per-block ratios with a t-interval of their logarithms; from {0} on "
-      "the mean of the middle half of the log-ratios with a seeded bootstrap interval of 10,000 "
-      "draws, or {1} per comparison where there are more than {2}.",
+      "excludes 1, the ratio is further from 1, up or down, than the interval of the control "
+      "against itself reaches (where it was measured twice), and p stays below 0.05 after Holm's "
+      "adjustment for all comparisons of the table; otherwise it is not distinguishable. The "
+      "verdict is refused where more than half of the samples of both were disturbed, or there is "
+      "one block. Below {0} blocks the ratio is the geometric mean of the per-block ratios with a "
+      "t-interval of their logarithms; from {0} on the mean of the middle half of the log-ratios "
+      "with a seeded bootstrap interval of 10,000 draws, or {1} per comparison where there are "
+      "more than {2}.",
       kBootstrapBlocks, kDrawsPerComparison, ComparisonOptions().draws / kDrawsPerComparison);
 }
 

@@ -61,11 +61,11 @@ void judge_contention(Contention& found, std::int64_t units,
 
 std::string contention_rule() {
   return fmt::format(
-      "A sample is flagged where its process lost a core at least once per step and {:.0f} times per "
-      "second, the host took more than {:.0f} % of the processors' time, the load average was above "
-      "{:.0f} per processor, or the process stood still: a gap of more than a second and {:.0f} median gaps, or more than a "
-      "second and half of the sample without computing or waiting for a core. Blocks in which an "
-      "arm stood still are left out of all figures.",
+      "A sample is flagged where its process lost a core at least once per step and {:.0f} times "
+      "per second, the host took more than {:.0f} % of the processors' time, the load average was "
+      "above {:.0f} per processor, or the process stood still: a gap of more than a second and "
+      "{:.0f} median gaps, or more than a second and half of the sample without computing or "
+      "waiting for a core. Blocks in which an arm stood still are left out of all figures.",
       kFewestSwitches, 100 * kMostSteal, kMostLoad, kStandstillGaps);
 }
 

@@ -52,8 +52,8 @@ std::string huge_page_setting() {
   return line.substr(begin + 1, end - begin - 1);
 }
 
-// What the file of this machine says for sessions whose `row_tokens` is 0: "16 tokens (f32 3072x576),
-// ...". It names every model measured so far.
+// What the file of this machine says for sessions whose `row_tokens` is 0: "16 tokens (f32
+// 3072x576), ...". It names every model measured so far.
 std::string measured_row_tokens() {
   const std::string machine = row_crossover_machine(threads());
   std::string text;

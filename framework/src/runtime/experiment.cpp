@@ -132,7 +132,8 @@ bool report_not_written(const std::exception& error) {
 void refuse_sweep(const ConfigNode& root) {
   const ConfigNode* sweep = root.find("sweep");
   if (sweep == nullptr) return;
-  fail_at(*sweep, "this file describes many runs; use kvlab sweep, or leave the key out with ~sweep");
+  fail_at(*sweep,
+          "this file describes many runs; use kvlab sweep, or leave the key out with ~sweep");
 }
 
 }  // namespace
@@ -165,9 +166,10 @@ LoadedExperiment open_experiment_tree(const ConfigNode& root, std::string input_
 int run_experiment(LoadedExperiment& loaded, const Registry& registry, const RunOptions& options,
                    std::ostream& out, std::ostream& screen) {
   const std::string path =
-      options.folder.empty() ? create_stamped_folder(options.runs_folder, loaded.config.kind,
-                                                     hash_text(to_yaml(loaded.config.root)).substr(0, 8))
-                             : options.folder;
+      options.folder.empty()
+          ? create_stamped_folder(options.runs_folder, loaded.config.kind,
+                                  hash_text(to_yaml(loaded.config.root)).substr(0, 8))
+          : options.folder;
   RunFolder folder(path, loaded.config.kind, loaded.config.root,
                    {loaded.input_text, options.overrides, options.argv, loaded.experiment->seed()});
   RunLog run_log(screen, folder.file("log.txt"));

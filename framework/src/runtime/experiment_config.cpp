@@ -417,7 +417,8 @@ RuntimeConfig parse_runtime(ConfigReader& reader, const std::string& key) {
                                     "the arm's cache, and f32 or bf16 here");
   const std::string dtype = child.choice_or("dtype", "f32", kDtypes);
   config.activations = parse_dtype(dtype);
-  config.weights = parse_weight_type(child.optional_choice("weights", kWeightTypes).value_or(dtype));
+  config.weights =
+      parse_weight_type(child.optional_choice("weights", kWeightTypes).value_or(dtype));
   config.cache = parse_dtype(child.optional_choice("cache_dtype", kDtypes).value_or(dtype));
   config.attention = child.component_or("attention", config.attention);
   config.row_tokens = child.integer_or("row_tokens", 0, {kLibraryProductsOnly, kMostRowTokens});

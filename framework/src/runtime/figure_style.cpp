@@ -13,6 +13,9 @@ namespace {
 constexpr std::array<const char*, 7> kColours{"#0072b2", "#d55e00", "#009e73", "#cc79a7",
                                               "#56b4e9", "#e69f00", "#8a8a8a"};
 
+// Labels of an axis stand at least so far apart, as a share of it: room for six characters.
+constexpr double kClosestLabels = 0.055;
+
 Json axis_json(const FigureAxis& axis, const std::vector<double>& ticks) {
   Json json{{"title", axis.title}, {"labelOverlap", true}};
   if (axis.logarithmic) {
@@ -55,6 +58,7 @@ Json frame(const FigureText& text) {
   const Json legend{{"labelColor", kGrey},   {"titleColor", kGrey}, {"labelFontSize", 12.5},
                     {"labelLimit", 300},     {"orient", "top"},     {"columns", 4},
                     {"symbolStrokeWidth", 2}, {"symbolOpacity", 1},
+                    {"columnPadding", 26},
                     {"title", nullptr}};
   const Json title{{"color", kGrey}, {"fontSize", 13}, {"anchor", "start"}};
   return Json{{"$schema", "https://vega.github.io/schema/vega-lite/v5.json"},
@@ -66,6 +70,16 @@ Json frame(const FigureText& text) {
                               {"axis", axis},
                               {"legend", legend},
                               {"title", title}}}};
+}
+
+void fit_legend(Json& specification, const std::vector<std::string>& names) {
+  constexpr int kCharacter = 7, kSymbol = 50, kMostColumns = 4;
+  std::size_t longest = 1;
+  for (const std::string& name : names) longest = std::max(longest, name.size());
+  const int width = kSymbol + kCharacter * static_cast<int>(std::min<std::size_t>(longest, kWidth));
+  Json& legend = specification["config"]["legend"];
+  legend["columns"] = std::clamp(kWidth / width, 1, kMostColumns);
+  legend["labelLimit"] = kWidth - kSymbol;
 }
 
 std::string specification_text(const Json& specification) {
@@ -99,8 +113,19 @@ std::vector<double> distinct_ticks(const FigureAxis& axis, std::vector<double> v
   std::sort(values.begin(), values.end());
   values.erase(std::unique(values.begin(), values.end()), values.end());
   constexpr std::size_t kMostLabels = 12;
-  if (values.size() > kMostLabels) values.clear();
-  return values;
+  if (values.size() > kMostLabels || values.empty()) return {};
+  // Neighbours whose labels would touch lose theirs; the ends keep theirs.
+  const auto place = [&](double value) { return axis.logarithmic ? std::log(value) : value; };
+  const double room = kClosestLabels * (place(values.back()) - place(values.front()));
+  std::vector<double> kept{values.front()};
+  if (values.size() == 1) return kept;
+  for (std::size_t i = 1; i + 1 < values.size(); ++i) {
+    const bool apart = place(values[i]) - place(kept.back()) >= room &&
+                       place(values.back()) - place(values[i]) >= room;
+    if (apart) kept.push_back(values[i]);
+  }
+  kept.push_back(values.back());
+  return kept;
 }
 
 std::vector<double> round_ticks(const FigureAxis& axis, const std::vector<double>& values) {

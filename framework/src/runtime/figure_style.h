@@ -25,8 +25,11 @@ Json palette(std::size_t count);
 /// Starts a specification: transparent, described for screen readers, axes in mid-grey.
 Json frame(const FigureText& text);
 
-/// Writes a specification as JSON. Control characters in its texts are made visible: one of them would
-/// make the drawing no XML.
+/// Gives the legend as many columns as fit beside each other, and long names the whole width.
+void fit_legend(Json& specification, const std::vector<std::string>& names);
+
+/// Writes a specification as JSON. Control characters in its texts are made visible: one of them
+/// would make the drawing no XML.
 std::string specification_text(const Json& specification);
 
 /// Throws UserError for an id that cannot be a file name.
@@ -39,7 +42,7 @@ bool drawable(const FigureAxis& axis, double value);
 /// leaves them to the renderer.
 Json channel(const FigureAxis& axis, const std::string& field, const std::vector<double>& ticks);
 
-/// The distinct values where they are few enough to label each; else empty.
+/// The distinct values where they are few, without those too near to a neighbour; else empty.
 std::vector<double> distinct_ticks(const FigureAxis& axis, std::vector<double> values);
 
 /// Ticks at 1, 2 and 5 times the powers of ten within `values`, on a logarithmic axis; else empty.

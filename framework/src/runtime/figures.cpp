@@ -157,6 +157,7 @@ ReportFigure line_chart(const FigureText& text, const FigureAxis& x, const Figur
   add_rules(layers, x, y, rules, all_x);
 
   Json specification = figure_style::frame(text);
+  figure_style::fit_legend(specification, names);
   specification["width"] = figure_style::kWidth;
   specification["height"] = figure_style::kHeight;
   specification["layer"] = layers;
@@ -294,7 +295,8 @@ ReportFigure grid_chart(const FigureText& text, const std::string& row_title,
     Json values = Json::array();
     for (const auto& cell : panel.cells) {
       csv += csv_line({csv_text_field(panel.name), std::to_string(cell.row),
-                       std::to_string(cell.column), csv_text_field(cell.category), csv_text_field(cell.label)});
+                       std::to_string(cell.column), csv_text_field(cell.category),
+                       csv_text_field(cell.label)});
       values.push_back(Json{{"row", cell.row}, {"column", cell.column},
                             {"category", cell.category}, {"label", cell.label}});
     }

@@ -129,8 +129,9 @@ class Generation {
       const int64_t needed = prompt + options_.new_tokens - 1;
       KVLAB_CHECK(options_.overflow == OverflowPolicy::stop || needed <= room,
                   "[runtime.generate] row ", row, ": prompt of ", prompt, " and ",
-                  options_.new_tokens, " new tokens need a length of ", needed, ", there is room for ",
-                  room, ". Ask for fewer new tokens, or set overflow: stop");
+                  options_.new_tokens, " new tokens need a length of ", needed,
+                  ", there is room for ", room,
+                  ". Ask for fewer new tokens, or set overflow: stop");
     }
   }
 

@@ -33,9 +33,9 @@ std::string canonical_file(const std::string& file) {
   std::error_code error;
   const fs::path path = fs::canonical(file, error);
   if (error == std::errc::no_such_file_or_directory || error == std::errc::not_a_directory) {
-    throw MissingError(detail::concat("[runtime.plugin.load] there is no plugin library '", file,
-                                      "', looked at ", fs::absolute(file).lexically_normal().string(),
-                                      "; build it, or correct the path"));
+    throw MissingError(detail::concat(
+        "[runtime.plugin.load] there is no plugin library '", file, "', looked at ",
+        fs::absolute(file).lexically_normal().string(), "; build it, or correct the path"));
   }
   KVLAB_CHECK(!error, "[runtime.plugin.load] '", file, "': ", error.message());
   KVLAB_CHECK(!fs::is_directory(path, error), "[runtime.plugin.load] '", file,

@@ -78,8 +78,8 @@ RecordedTimes read_recorded_times(const std::string& samples_file, const std::st
   std::stable_sort(lines.begin(), lines.end(),
                    [](const Line& a, const Line& b) { return a.order < b.order; });
   RecordedTimes times;
-  times.what =
-      detail::concat("prompt ", one.first, ", batch ", one.second, ": ", name, ", ", name, "_again");
+  times.what = detail::concat("prompt ", one.first, ", batch ", one.second, ": ", name, ", ", name,
+                              "_again");
   for (const Line& line : lines) {
     times.ns.push_back(line.ns);
     times.contended.push_back(line.contended);

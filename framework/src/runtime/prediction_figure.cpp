@@ -114,6 +114,7 @@ ReportFigure prediction_chart(const FigureText& text, const std::string& quantit
                                       {"strokeWidth", 2}, {"opacity", 1}}},
                         {"encoding", encoding}});
   Json specification = figure_style::frame(text);
+  figure_style::fit_legend(specification, names);
   specification["width"] = kSide;
   specification["height"] = kSide;
   specification["layer"] = layers;

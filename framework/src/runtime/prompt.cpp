@@ -28,7 +28,8 @@ std::vector<int32_t> random_tokens(uint64_t seed, int64_t count, int64_t vocabul
 JsonlLine chosen_line(ConfigReader& reader, const std::vector<JsonlLine>& lines) {
   const int64_t number = reader.integer("line", {1, kMostTokens});
   if (number > static_cast<int64_t>(lines.size())) {
-    reader.fail("line", detail::concat("the file has ", lines.size(), " lines, wanted line ", number));
+    reader.fail("line",
+                detail::concat("the file has ", lines.size(), " lines, wanted line ", number));
   }
   return lines[static_cast<size_t>(number - 1)];
 }
@@ -59,8 +60,8 @@ std::vector<int32_t> piece_tokens(const TextPiece& piece, const std::string& whe
 PromptSpec::PromptSpec(ConfigReader reader) : PromptSpec(std::move(reader), EveryLine{}) {
   if (lines_.size() == 1) return;
   if (kind_ == "jsonl") {
-    reader_.fail("line", detail::concat("one prompt is wanted here and the file has ", lines_.size(),
-                                        " lines; name one, from 1 on"));
+    reader_.fail("line", detail::concat("one prompt is wanted here and the file has ",
+                                        lines_.size(), " lines; name one, from 1 on"));
   }
 }
 
@@ -73,8 +74,9 @@ PromptSpec::PromptSpec(ConfigReader reader, EveryLine) : reader_(std::move(reade
     ++kinds;
   }
   if (kinds != 1) {
-    fail_at(reader_.node(), detail::concat("a prompt is one of text, file, jsonl, ids and random, got ",
-                                           kinds, " of them"));
+    fail_at(reader_.node(),
+            detail::concat("a prompt is one of text, file, jsonl, ids and random, got ", kinds,
+                           " of them"));
   }
   for (const char* key : {"line", "field"}) {
     if (reader_.has(key) && kind_ != "jsonl") reader_.fail(key, "this belongs to a jsonl prompt");
@@ -87,7 +89,8 @@ PromptSpec::PromptSpec(ConfigReader reader, EveryLine) : reader_(std::move(reade
     std::ifstream file(path, std::ios::binary);
     std::ostringstream content;
     content << file.rdbuf();
-    if (!file || content.str().empty()) reader_.fail("file", "'" + path + "' is empty or unreadable");
+    if (!file || content.str().empty())
+      reader_.fail("file", "'" + path + "' is empty or unreadable");
     text_ = content.str();
   } else if (kind_ == "jsonl") {
     lines_ = read_jsonl_prompts(reader_.data_path("jsonl"), reader_.text_or("field", "text"));

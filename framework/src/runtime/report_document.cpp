@@ -226,9 +226,15 @@ ReportCell ratio_cell(const RatioInterval& ratio, CellEmphasis emphasis) {
   if (ratio.low) smallest = std::min(smallest, std::abs(*ratio.low));
   const int decimals =
       smallest > 0 ? std::clamp(2 - static_cast<int>(std::floor(std::log10(smallest))), 2, 6) : 2;
-  ReportCell cell{fixed(ratio.ratio, decimals), ratio.ratio, emphasis, ratio.low, ratio.high};
+  // A far larger end needs fewer of them: four digits are enough of any number.
+  const auto text = [&](double value) {
+    const double size = std::abs(value);
+    const int enough = size >= 10 ? std::max(0, 3 - static_cast<int>(std::log10(size))) : decimals;
+    return fixed(value, std::min(decimals, enough));
+  };
+  ReportCell cell{text(ratio.ratio), ratio.ratio, emphasis, ratio.low, ratio.high};
   if (ratio.low && ratio.high) {
-    cell.text += " (" + fixed(*ratio.low, decimals) + " to " + fixed(*ratio.high, decimals) + ")";
+    cell.text += " (" + text(*ratio.low) + " to " + text(*ratio.high) + ")";
   } else {
     cell.text += " (n=" + std::to_string(ratio.n) + ")";
   }

@@ -345,6 +345,8 @@ std::string status_html(const ReportDocument& document) {
   std::string text;
   if (all == 0) {
     text = "<strong>! No correctness check was made.</strong>";
+  } else if (passed == all && all == 1) {
+    text = "<strong>✓ The one correctness check passed.</strong>";
   } else if (passed == all) {
     text = "<strong>✓ All " + std::to_string(all) + " correctness checks passed.</strong>";
   } else {

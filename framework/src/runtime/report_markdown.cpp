@@ -25,7 +25,8 @@ bool begins_markup(std::string_view text, std::size_t place) {
   switch (text[place]) {
     case ':': return text.substr(place, 3) == "://";
     case '.': return place >= 3 && text.substr(place - 3, 3) == "www";
-    case '&': return place + 1 < text.size() && (is_word(text[place + 1]) || text[place + 1] == '#');
+    case '&':
+      return place + 1 < text.size() && (is_word(text[place + 1]) || text[place + 1] == '#');
     case '$': return true;
     default: return false;
   }
@@ -209,8 +210,8 @@ std::string closing_parts(const ReportDocument& document) {
     text += "## Published figures\n\n" + table_row({"What", "Published value", "Source"}) +
             table_row({"---", "---", "---"});
     for (const auto& reference : document.references)
-      text +=
-          table_row({prose(reference.what), prose(reference.value), text_or_link(reference.source)});
+      text += table_row(
+          {prose(reference.what), prose(reference.value), text_or_link(reference.source)});
     text += "\n";
   }
   if (!document.environment.empty()) {

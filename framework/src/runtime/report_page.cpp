@@ -63,7 +63,8 @@ pre { padding: .7rem .9rem; overflow-x: auto; white-space: pre-wrap; overflow-wr
 .status.bad, .notice { background: var(--bad-panel); color: var(--bad); }
 .status a { color: inherit; }
 .status strong { font-weight: 650; }
-dl { display: grid; grid-template-columns: fit-content(16rem) minmax(0, 1fr); gap: .4rem 1.4rem; margin: 1.2rem 0; }
+dl { display: grid; grid-template-columns: fit-content(16rem) minmax(0, 1fr);
+  gap: .4rem 1.4rem; margin: 1.2rem 0; }
 dt { color: var(--soft); overflow-wrap: anywhere; } dd { margin: 0; min-width: 0; }
 dd ul { margin: 0; padding-left: 1.1rem; }
 nav { font-size: .92rem; margin: 1.4rem 0 0; color: var(--soft); }

@@ -220,8 +220,8 @@ RowMeasurement measure_row_tokens(const Decoder& decoder, ThreadPool& pool) {
   std::vector<std::vector<Product>> products;
   for (const Stage& stage : all) products.push_back(products_of(decoder.weights(), stage.weights));
   std::vector<StageTimes> times(all.size());
-  // All of the kernels first: once the library has been called its threads wait by spinning, take cores
-  // from the pool's, and nobody could tell them from another program.
+  // All of the kernels first: once the library has been called its threads wait by spinning, take
+  // cores from the pool's, and nobody could tell them from another program.
   const auto start = Clock::now();
   const int64_t switches = times_pushed_aside();
   for (size_t i = 0; i < all.size(); ++i) {

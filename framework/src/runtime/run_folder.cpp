@@ -188,7 +188,8 @@ std::string create_stamped_folder(const std::string& where, const std::string& e
       fail_storage("create", path);
     }
   }
-  throw UserError("[runtime.run_folder.create] '" + stem + "' and 999 like it exist; clean up runs");
+  throw UserError("[runtime.run_folder.create] '" + stem +
+                  "' and 999 like it exist; clean up runs");
 }
 
 std::string hash_text(std::string_view text) {

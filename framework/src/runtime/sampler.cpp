@@ -45,7 +45,8 @@ int32_t argmax(std::span<const float> logits) {
   float largest = *std::max_element(best.begin(), best.end());
   for (; i < logits.size(); ++i) largest = std::max(largest, logits[i]);
   const auto found = std::find(logits.begin(), logits.end(), largest);
-  return found == logits.end() ? 0 : static_cast<int32_t>(found - logits.begin());  // 0: all are NaN
+  return found == logits.end() ? 0
+                               : static_cast<int32_t>(found - logits.begin());  // 0: all are NaN
 }
 
 int32_t Sampler::next(int row, std::span<const float> logits) {

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <string_view>
 
 #include "figure_style.h"
 #include "kvlab/core/error.h"
@@ -29,19 +30,46 @@ struct Placement {
   const char* baseline;
   int dx, dy;
 };
-constexpr std::array<Placement, 4> kPlacements{{{"left", "middle", 9, 0},
+// The later ones are for crowds: the corners, and further above and below.
+constexpr std::array<Placement, 10> kPlacements{{{"left", "middle", 9, 0},
                                                 {"right", "middle", -9, 0},
                                                 {"center", "bottom", 0, -9},
-                                                {"center", "top", 0, 9}}};
+                                                {"center", "top", 0, 9},
+                                                {"left", "bottom", 6, -6},
+                                                {"left", "top", 6, 6},
+                                                {"right", "bottom", -6, -6},
+                                                {"right", "top", -6, 6},
+                                                {"center", "bottom", 0, -24},
+                                                 {"center", "top", 0, 24}}};
 
-Box label_box(std::size_t placement, double x, double y, double width) {
-  constexpr double kHalfLine = 8;
-  switch (placement) {
-    case 0: return {x + 7, y - kHalfLine, x + 9 + width, y + kHalfLine};
-    case 1: return {x - 9 - width, y - kHalfLine, x - 7, y + kHalfLine};
-    case 2: return {x - width / 2, y - 9 - 2 * kHalfLine, x + width / 2, y - 7};
-    default: return {x - width / 2, y + 7, x + width / 2, y + 9 + 2 * kHalfLine};
+Box label_box(const Placement& placement, double x, double y, double width) {
+  constexpr double kLine = 16;
+  const std::string_view align = placement.align, baseline = placement.baseline;
+  const double left = x + placement.dx - (align == "left"    ? 0
+                                          : align == "right" ? width
+                                                             : width / 2);
+  const double top = y + placement.dy - (baseline == "top"      ? 0
+                                         : baseline == "bottom" ? kLine
+                                                                : kLine / 2);
+  return {left, top, left + width, top + kLine};
+}
+
+// Points on one place share a label: "none, paged". Returns the label of each, empty for all but
+// the first of a place.
+std::vector<std::string> shared_labels(const std::vector<ScatterPoint>& points) {
+  std::vector<std::string> labels;
+  for (std::size_t i = 0; i < points.size(); ++i) {
+    labels.push_back(points[i].label);
+    for (std::size_t first = 0; first < i; ++first) {
+      if (points[first].x != points[i].x || points[first].y != points[i].y) continue;
+      if (!points[i].label.empty()) {
+        labels[first] += (labels[first].empty() ? "" : ", ") + points[i].label;
+      }
+      labels[i].clear();
+      break;
+    }
   }
+  return labels;
 }
 
 struct Extent {
@@ -58,7 +86,8 @@ struct Extent {
 // Chooses for each label, in order, the side with the least overlap with points, earlier labels and
 // the edge of the plot. Text widths are estimated: exact ones are known only to the renderer.
 std::vector<std::size_t> place_labels(const FigureAxis& x, const FigureAxis& y,
-                                      const std::vector<ScatterPoint>& points) {
+                                      const std::vector<ScatterPoint>& points,
+                                      const std::vector<std::string>& labels) {
   const auto scaled = [](const FigureAxis& axis, double value) {
     return axis.logarithmic ? std::log(value) : value;
   };
@@ -82,11 +111,16 @@ std::vector<std::size_t> place_labels(const FigureAxis& x, const FigureAxis& y,
   constexpr double kOutsidePenalty = 20;
   std::vector<std::size_t> chosen;
   for (std::size_t i = 0; i < points.size(); ++i) {
-    const double width = kCharacterWidth * static_cast<double>(std::min<std::size_t>(points[i].label.size(), 38));
+    const double width =
+        kCharacterWidth * static_cast<double>(std::min<std::size_t>(labels[i].size(), 38));
     std::size_t best = 0;
+    if (labels[i].empty()) {
+      chosen.push_back(best);
+      continue;
+    }
     double least = std::numeric_limits<double>::infinity();
     for (std::size_t placement = 0; placement < kPlacements.size(); ++placement) {
-      const Box box = label_box(placement, places[i].x, places[i].y, width);
+      const Box box = label_box(kPlacements[placement], places[i].x, places[i].y, width);
       double cost = 0;
       for (const auto& other : taken) cost += overlap(box, other);
       cost += kOutsidePenalty * (std::max(0.0, -box.left) +
@@ -99,7 +133,7 @@ std::vector<std::size_t> place_labels(const FigureAxis& x, const FigureAxis& y,
       }
     }
     chosen.push_back(best);
-    taken.push_back(label_box(best, places[i].x, places[i].y, width));
+    taken.push_back(label_box(kPlacements[best], places[i].x, places[i].y, width));
   }
   return chosen;
 }
@@ -172,10 +206,11 @@ ReportFigure scatter_chart(const FigureText& text, const FigureAxis& x, const Fi
     if (figure_style::drawable(x, point.x) && figure_style::drawable(y, point.y))
       drawn.push_back(point);
   }
-  const auto placements = place_labels(x, y, drawn);
+  const std::vector<std::string> labels = shared_labels(drawn);
+  const auto placements = place_labels(x, y, drawn, labels);
   Json values = Json::array();
   for (std::size_t i = 0; i < drawn.size(); ++i)
-    values.push_back(Json{{"x", drawn[i].x}, {"y", drawn[i].y}, {"label", drawn[i].label},
+    values.push_back(Json{{"x", drawn[i].x}, {"y", drawn[i].y}, {"label", labels[i]},
                           {"dominated", drawn[i].dominated}, {"placement", placements[i]}});
   Json position{{"x", figure_style::channel(x, "x", {})},
                 {"y", figure_style::channel(y, "y", {})}};

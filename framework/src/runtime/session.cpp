@@ -21,8 +21,8 @@ PositionShape position_shape(const ModelConfig& model, const at::Tensor& table) 
 }
 
 void check_finite(std::span<const float> logits, int64_t step, int row, int64_t position) {
-  KVLAB_CHECK(kernels::all_finite(logits), "[runtime.step] logits are not finite: step ", step, ", row ", row,
-              ", position ", position, ". Check the weights and the dtype");
+  KVLAB_CHECK(kernels::all_finite(logits), "[runtime.step] logits are not finite: step ", step,
+              ", row ", row, ", position ", position, ". Check the weights and the dtype");
 }
 
 SessionOptions checked(const Model& model, const Registry& registry, SessionOptions options) {

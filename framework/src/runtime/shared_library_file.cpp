@@ -103,13 +103,16 @@ void check_identity(const LibraryFile& file) {
   unsigned char identity[EI_NIDENT] = {};
   file.read(0, identity, static_cast<size_t>(std::min<uint64_t>(file.size(), sizeof identity)));
   if (std::memcmp(identity, ELFMAG, SELFMAG) != 0) {
-    file.fail("it is no shared library: it does not begin with the ELF signature; name the .so that "
-              "kvlab_add_plugin built");
+    file.fail(
+        "it is no shared library: it does not begin with the ELF signature; name the .so that "
+        "kvlab_add_plugin built");
   }
   const unsigned char wanted_class = __ehdr_start.e_ident[EI_CLASS];
   if (identity[EI_CLASS] != wanted_class) {
     const auto bits = [](unsigned char value) {
-      return value == ELFCLASS32 ? "32-bit" : value == ELFCLASS64 ? "64-bit" : "of an unknown class";
+      return value == ELFCLASS32   ? "32-bit"
+             : value == ELFCLASS64 ? "64-bit"
+                                   : "of an unknown class";
     };
     file.fail("it is ", bits(identity[EI_CLASS]), ", wanted ", bits(wanted_class),
               "; build it for this machine");

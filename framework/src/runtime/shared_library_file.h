@@ -6,8 +6,8 @@
 
 namespace kvlab {
 
-/// Throws PluginError "FILE: what is wrong; what to do" unless the regular file `path` is a complete
-/// ELF shared library for this machine.
+/// Throws PluginError "FILE: what is wrong; what to do" unless the regular file `path` is a
+/// complete ELF shared library for this machine.
 void check_shared_library_file(const std::string& path);
 
 }  // namespace kvlab

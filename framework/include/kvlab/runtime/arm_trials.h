@@ -24,8 +24,9 @@ struct ArmTrials {
   std::map<std::string, double> planted_slowdown;
 };
 
-/// Reads `measure:` as `parse_measure`, and leaves `aa` and `planted_slowdown` to `parse_arm_trials`:
-/// for kinds that compare arms and read their parts one by one. Throws UserError.
+/// Reads `measure:` as `parse_measure`, and leaves `aa` and `planted_slowdown` to
+/// `parse_arm_trials`: for kinds that compare arms and read their parts one by one. Throws
+/// UserError.
 MeasureConfig parse_measure_of_trials(ConfigReader& reader, const std::string& key = "measure");
 
 /// Reads `aa` and `planted_slowdown` of `measure:`; its other keys are `parse_measure`'s. Call it
@@ -40,8 +41,8 @@ double planted_slowdown(const ArmTrials& trials, const std::string& arm);
 /// Waits, busy, until a step that began at `begin` took `factor` times as long.
 void wait_planted(std::chrono::steady_clock::time_point begin, double factor);
 
-/// Appends the control a second time, as `<control>_again`. Throws UserError, at `arms` of `reader`,
-/// where an arm has that name already.
+/// Appends the control a second time, as `<control>_again`. Throws UserError, at `arms` of
+/// `reader`, where an arm has that name already.
 void add_second_control(const ConfigReader& reader, ComparisonConfig& comparison);
 
 }  // namespace kvlab

@@ -20,8 +20,8 @@ SessionOptions arm_session_options(const RuntimeConfig& runtime, const ArmConfig
 bool has_position_table(const ModelSource& source, const ModelConfig& model,
                         const ComponentSpec& position);
 
-/// Refuses arms that cannot run on the model, at `arms` of the config: first names and options, with
-/// their place, then every reason of every arm why its parts cannot work together. Allocates
+/// Refuses arms that cannot run on the model, at `arms` of the config: first names and options,
+/// with their place, then every reason of every arm why its parts cannot work together. Allocates
 /// nothing. Throws UserError or MissingError.
 void check_arms(const ConfigReader& reader, const std::vector<ArmConfig>& arms,
                 const RuntimeConfig& runtime, const ModelSource& source, const Registry& registry,

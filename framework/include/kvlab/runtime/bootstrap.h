@@ -42,7 +42,8 @@ struct BootstrapInterval {
 using ItemStatistic = std::function<double(std::span<const std::size_t> items)>;
 
 /// Draws `n` of `n` items with replacement, `options.draws` times. Throws UserError where there is
-/// no item or no draw, the confidence is not strictly between 0 and 1, or a statistic is not finite.
+/// no item or no draw, the confidence is not strictly between 0 and 1, or a statistic is not
+/// finite.
 BootstrapInterval bootstrap(std::size_t n, const ItemStatistic& statistic,
                             const BootstrapOptions& options = {},
                             std::optional<double> null_value = std::nullopt);
@@ -53,8 +54,8 @@ RatioInterval ratio_bootstrap(std::span<const double> numerator,
                               std::span<const double> denominator,
                               const BootstrapOptions& options = {});
 
-/// Mean of `first[i] - second[i]`, both of item i, in the unit of the values. Throws UserError where
-/// the lists are empty, differ in length or are not finite.
+/// Mean of `first[i] - second[i]`, both of item i, in the unit of the values. Throws UserError
+/// where the lists are empty, differ in length or are not finite.
 BootstrapInterval mean_difference_bootstrap(std::span<const double> first,
                                             std::span<const double> second,
                                             const BootstrapOptions& options = {});
@@ -83,8 +84,8 @@ RobustRatio midmean_ratio_bootstrap(std::span<const double> numerator,
 double normal_probability(double z);
 
 /// Returns the value a standard normal variable stays below with `probability`:
-/// `normal_quantile(0.975)` is 1.95996. Throws UserError where `probability` is not strictly between
-/// 0 and 1.
+/// `normal_quantile(0.975)` is 1.95996. Throws UserError where `probability` is not strictly
+/// between 0 and 1.
 double normal_quantile(double probability);
 
 }  // namespace kvlab

@@ -36,8 +36,8 @@ struct ComparisonOptions {
 };
 
 /// Returns arm over control with its interval: below `kBootstrapBlocks` blocks the geometric mean
-/// with the t-interval of the log-ratios, from there on the mean of the middle half of the log-ratios
-/// with a seeded bootstrap interval. Throws UserError as `ratio_t_interval` does.
+/// with the t-interval of the log-ratios, from there on the mean of the middle half of the
+/// log-ratios with a seeded bootstrap interval. Throws UserError as `ratio_t_interval` does.
 RatioInterval block_ratio(std::span<const double> arm, std::span<const double> control,
                           const ComparisonOptions& options = {});
 
@@ -58,8 +58,8 @@ double noise_reach(const RatioInterval& noise);
 /// Judges arms against their controls; all of them together are one family of tests. `noise[i]` is
 /// what the control of `arms[i]` differs by from itself, where that was measured: a ratio within
 /// `noise_reach` of 1 is noise. Many arms get more draws than asked for, so that Holm's adjustment
-/// can leave a finding. `verdict_rule` says the rule in words. Throws UserError where the lists differ
-/// in length, and as `ratio_t_interval` does.
+/// can leave a finding. `verdict_rule` says the rule in words. Throws UserError where the lists
+/// differ in length, and as `ratio_t_interval` does.
 std::vector<Comparison> compare_arms(const std::vector<PairedSpeeds>& arms,
                                      const std::vector<std::optional<RatioInterval>>& noise,
                                      const ComparisonOptions& options = {});

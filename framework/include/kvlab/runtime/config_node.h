@@ -76,10 +76,10 @@ ConfigNode parse_config_text(std::string_view text, const std::string& file_name
 /// (another component). Cycles are refused.
 ///
 /// An override is `a.b=value`, value in YAML flow style, and sets a key that exists; `+a.b=value`
-/// may add it; `~a.b` removes a key or an item that exists. Items of a list are named by index or by their `name`: `arms.0.cache`,
-/// `arms.paged64.cache`. `a.use=FILE` replaces the map at `a` by that file. Relative paths in an
-/// override are looked for from the working directory first, then as in the file itself.
-/// Throws MissingError for a file that does not exist, else UserError.
+/// may add it; `~a.b` removes a key or an item that exists. Items of a list are named by index or
+/// by their `name`: `arms.0.cache`, `arms.paged64.cache`. `a.use=FILE` replaces the map at `a` by
+/// that file. Relative paths in an override are looked for from the working directory first, then
+/// as in the file itself. Throws MissingError for a file that does not exist, else UserError.
 ConfigNode load_config_file(const std::string& path,
                             const std::vector<std::string>& overrides = {});
 

@@ -13,8 +13,8 @@ struct MapSchema;
 
 /// YAML that reads as `root` does, each line with a comment: "file:line:column", the override, or
 /// "default" for keys that are absent and have a fixed default. `asked` is what reading this config
-/// noted (see SchemaRecording), `schema` brings the parts that are absent as a whole. Paths of data are
-/// absolute.
+/// noted (see SchemaRecording), `schema` brings the parts that are absent as a whole. Paths of data
+/// are absolute.
 std::string to_yaml_with_origin(const ConfigNode& root, const Registry& registry,
                                 const MapSchema& asked, const ConfigSchema& schema);
 

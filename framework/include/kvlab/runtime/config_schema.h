@@ -38,7 +38,7 @@ struct ValueForm {
   std::vector<std::string> choices = {};
   std::string component = {};                     ///< "cache", "attention", "position"; or empty
   std::shared_ptr<const ValueForm> item = {};     ///< of a list
-  std::shared_ptr<MapSchema> map = {};            ///< of a map; shared with the reader that fills it
+  std::shared_ptr<MapSchema> map = {};  ///< of a map; shared with the reader that fills it
 };
 
 struct KeySchema {

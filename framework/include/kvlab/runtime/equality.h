@@ -13,9 +13,9 @@
 
 namespace kvlab {
 
-/// Largest difference of fp32 logits, relative to the largest |logit|, at which an exact cache still
-/// counts as equal to its control. Other step shapes let the library sum in another order: 3e-6 was
-/// measured on SmolLM2 over 512 tokens; 1e-5 leaves room and is far below any real fault.
+/// Largest difference of fp32 logits, relative to the largest |logit|, at which an exact cache
+/// still counts as equal to its control. Other step shapes let the library sum in another order:
+/// 3e-6 was measured on SmolLM2 over 512 tokens; 1e-5 leaves room and is far below any real fault.
 inline constexpr double kEqualityTolerance = 1e-5;
 
 /// In bf16 rounding is amplified by the step's shape: a correct arm may be this many times as far
@@ -41,7 +41,7 @@ struct LogitComparison {
   double largest_logit = 0;       ///< largest |logit| of the control
   double largest_difference = 0;  ///< of any logit
   int64_t argmax_differs = 0;     ///< tokens whose best next token differs
-  int64_t argmax_ties = 0;        ///< of which the control's two best are closer than twice the tolerance
+  int64_t argmax_ties = 0;  ///< of which the control's two best are closer than twice the tolerance
   int64_t first_difference = -1;  ///< position of the first one that is no tie; -1 where none
   double mean_kl = 0;             ///< KL(control || arm), nats per token
   double kl_half_width = 0;       ///< of its 95 % t-interval

@@ -78,9 +78,9 @@ struct RunOptions {
 };
 
 /// Runs it, writes the run's folder and report, and prints the summary table and the report's path
-/// to `out`. Progress goes to `log` and, with times, to the folder's log.txt. Returns the exit code:
-/// 0 ok, 1 a check or arm failed, 4 something named is missing, 130 interrupted. Throws StorageError
-/// where the disk does not take the results, which says nothing about the experiment.
+/// to `out`. Progress goes to `log` and, with times, to the folder's log.txt. Returns the exit
+/// code: 0 ok, 1 a check or arm failed, 4 something named is missing, 130 interrupted. Throws
+/// StorageError where the disk does not take the results, which says nothing about the experiment.
 int run_experiment(LoadedExperiment& loaded, const Registry& registry, const RunOptions& options,
                    std::ostream& out, std::ostream& log);
 

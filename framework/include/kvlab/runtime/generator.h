@@ -36,28 +36,28 @@ struct GenerateResult {
   int64_t payload = 0;             ///< live K and V at the end, in bytes
   MemoryUsage cache, scratch;      ///< live and peak, of the cache and of attention
   int64_t fork_ns = 0;             ///< of `generate_forked`: forking alone, part of ttft_ns
-  int64_t fork_bytes_moved = 0;    ///< K and V copied by the forks; later copies on write are not in it
+  int64_t fork_bytes_moved = 0;    ///< K and V copied by the forks, without later copies on write
 
   int64_t generated() const;
   int64_t decode_ns() const;
 };
 
-/// Feeds `prompts` (one per row, none empty) and generates. The session must be fresh or reset. With
-/// overflow `error` a text that could outgrow the session's length is refused before it starts; with
-/// `stop` the row ends there. Throws UserError, CapacityError or InterruptedError.
+/// Feeds `prompts` (one per row, none empty) and generates. The session must be fresh or reset.
+/// With overflow `error` a text that could outgrow the session's length is refused before it
+/// starts; with `stop` the row ends there. Throws UserError, CapacityError or InterruptedError.
 GenerateResult generate(Session& session, const std::vector<std::vector<int32_t>>& prompts,
                         const GenerateOptions& options);
 
-/// As `generate`, but rows may hold beginnings of their texts already, as after an earlier answer: only
-/// what is new is fed. Requires: the cached tokens are those that each text starts with, and each text
-/// has at least one more. Work counts what the session did since its last reset.
+/// As `generate`, but rows may hold beginnings of their texts already, as after an earlier answer:
+/// only what is new is fed. Requires: the cached tokens are those that each text starts with, and
+/// each text has at least one more. Work counts what the session did since its last reset.
 GenerateResult generate_more(Session& session, const std::vector<std::vector<int32_t>>& texts,
                              const GenerateOptions& options);
 
-/// Feeds `prompt` once, forks row 0 into rows 1 to `rows` - 1, and continues each by itself. Every row
-/// samples its first token from the same logits with its own random stream, so that texts are those of
-/// `generate` with the prompt in every row. Throws as `generate`, and UserError where the cache does
-/// not fork.
+/// Feeds `prompt` once, forks row 0 into rows 1 to `rows` - 1, and continues each by itself. Every
+/// row samples its first token from the same logits with its own random stream, so that texts are
+/// those of `generate` with the prompt in every row. Throws as `generate`, and UserError where the
+/// cache does not fork.
 GenerateResult generate_forked(Session& session, const std::vector<int32_t>& prompt, int64_t rows,
                                const GenerateOptions& options);
 

@@ -9,8 +9,8 @@ namespace kvlab {
 class Registry;
 
 /// Of experiment files, or of those of one kind. Kinds without examples may hold any key beside the
-/// ones of every experiment. The same registry gives the same text on every machine. Throws MissingError
-/// for a kind that is not there.
+/// ones of every experiment. The same registry gives the same text on every machine. Throws
+/// MissingError for a kind that is not there.
 std::string experiment_schema(const Registry& registry, std::string_view kind = "");
 
 /// Of model files (configs/models).

@@ -26,17 +26,18 @@ struct StepBytes {
   double total() const { return weights + kv; }
 };
 
-/// Returns the time in ms that reading them takes. Throws UserError for a speed that is not positive.
+/// Returns the time in ms that reading them takes. Throws UserError for a speed that is not
+/// positive.
 double floor_ms(const StepBytes& bytes, double bytes_per_second);
 
 /// Returns the floor over the time of the step: 1 means that the step takes as long as reading its
-/// bytes. More than 1 is possible where they stay in the CPU's caches. Throws UserError for a time or
-/// a speed that is not positive.
+/// bytes. More than 1 is possible where they stay in the CPU's caches. Throws UserError for a time
+/// or a speed that is not positive.
 double floor_share(const StepBytes& bytes, double bytes_per_second, double step_ms);
 
-/// Read bandwidth beside blocks of measurements. Memory changes its speed within minutes, so that it
-/// is read at both ends of every block; the faster end counts, since a slow probe would make steps
-/// look good.
+/// Read bandwidth beside blocks of measurements. Memory changes its speed within minutes, so that
+/// it is read at both ends of every block; the faster end counts, since a slow probe would make
+/// steps look good.
 class BlockBandwidth {
  public:
   /// `measure` reads the memory once, as `ReadProbe::measure` does. It is called: the first block

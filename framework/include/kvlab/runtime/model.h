@@ -20,8 +20,8 @@ struct Model {
   const ModelConfig& config() const { return decoder->config(); }
 };
 
-/// Loads or draws the weights and casts them. A `position` replaces the model's own encoding; random
-/// weights bring the table a learned encoding needs. Throws UserError or MissingError.
+/// Loads or draws the weights and casts them. A `position` replaces the model's own encoding;
+/// random weights bring the table a learned encoding needs. Throws UserError or MissingError.
 Model load_model(const ModelSource& source, at::ScalarType weights, at::ScalarType activations,
                  const std::optional<ComponentSpec>& position = {});
 

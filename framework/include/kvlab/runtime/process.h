@@ -13,18 +13,19 @@ class InterruptedError : public Error {
   using Error::Error;
 };
 
-/// Prepares a process once, before any tensor work: flushes denormals (measured at 12 times slower),
-/// lets freed memory be reused instead of returned, switches gradients off, lets the ends of child
-/// processes be asked for, and makes the kernels use the instruction set that the environment
-/// variable KVLAB_SIMD_TARGET names. Throws UserError where this CPU cannot run that one.
+/// Prepares a process once, before any tensor work: flushes denormals (measured at 12 times
+/// slower), lets freed memory be reused instead of returned, switches gradients off, lets the ends
+/// of child processes be asked for, and makes the kernels use the instruction set that the
+/// environment variable KVLAB_SIMD_TARGET names. Throws UserError where this CPU cannot run that
+/// one.
 void prepare_process();
 
 /// Sets the number of threads that sessions and the library's products use. Throws UserError below
 /// 1.
 ///
-/// Both have threads of their own. The library's (libgomp) wait for their next product in a loop for
-/// some milliseconds before they sleep; the pool's sleep after microseconds. A decode step of few
-/// tokens makes no library product, so that only the pool's are awake then.
+/// Both have threads of their own. The library's (libgomp) wait for their next product in a loop
+/// for some milliseconds before they sleep; the pool's sleep after microseconds. A decode step of
+/// few tokens makes no library product, so that only the pool's are awake then.
 void set_threads(int threads);
 int threads();
 

@@ -32,12 +32,12 @@ class PromptSpec {
 
   std::optional<uint64_t> random_seed() const { return random_seed_; }
 
-  /// The tokens; at least one. Throws UserError where the model has no tokenizer for a text, an id is
-  /// outside the vocabulary, there are fewer than `tokens`, or a random prompt has no `tokens`.
+  /// The tokens; at least one. Throws UserError where the model has no tokenizer for a text, an id
+  /// is outside the vocabulary, there are fewer than `tokens`, or a random prompt has no `tokens`.
   std::vector<int32_t> tokens(const TokenSource& source) const;
 
-  /// Exactly `length` tokens: cut, or repeated from the start, after skipping `offset`. Random prompts
-  /// draw another text for each offset.
+  /// Exactly `length` tokens: cut, or repeated from the start, after skipping `offset`. Random
+  /// prompts draw another text for each offset.
   std::vector<int32_t> tokens(const TokenSource& source, int64_t length, int64_t offset) const;
 
  private:
@@ -54,8 +54,8 @@ class PromptSpec {
   int64_t count_ = 0;  ///< `tokens`; 0 = all
 };
 
-/// `prompt`: one map, or a list of maps, one per row; `{jsonl: PATH}` without `line` stands for one row
-/// per line. Throws UserError.
+/// `prompt`: one map, or a list of maps, one per row; `{jsonl: PATH}` without `line` stands for one
+/// row per line. Throws UserError.
 std::vector<PromptSpec> read_prompts(ConfigReader& reader, const std::string& key = "prompt");
 
 /// What one side of a conversation says, turn by turn: `{jsonl: PATH, line: N}`, a line being

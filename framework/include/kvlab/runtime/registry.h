@@ -35,15 +35,16 @@ struct CacheEntry {
   std::string bytes_formula;  ///< of reserved bytes, for the catalogue
   std::function<CacheTraits(const CacheRequest&)> traits;
   /// Bytes of the cache alone after the sequence, live and peak; equals the arena's count exactly.
-  /// It shares no size code with the cache. Throws CapacityError where the options leave no room for
-  /// the sequence.
+  /// It shares no size code with the cache. Throws CapacityError where the options leave no room
+  /// for the sequence.
   std::function<MemoryUsage(const CacheRequest&, const StepSequence&)> estimate;
   std::function<std::unique_ptr<KVCache>(const CacheRequest&, StorageArena&)> create;
   /// What the cache stores for one token whose keys (or values) are `heads` [G*D], in double
-  /// precision; [stored heads * D]. No function: what it was given. For caches that pool or code, so
-  /// that conformance can follow them. An empty result says that nobody can: a wrapper around such a
-  /// cache gives it.
-  std::function<std::vector<double>(const CacheRequest&, std::span<const double> heads, int64_t dim)>
+  /// precision; [stored heads * D]. No function: what it was given. For caches that pool or code,
+  /// so that conformance can follow them. An empty result says that nobody can: a wrapper around
+  /// such a cache gives it.
+  std::function<std::vector<double>(const CacheRequest&, std::span<const double> heads,
+                                    int64_t dim)>
       stored_entry;
   std::string origin;  ///< set by the registry
 };
@@ -82,14 +83,15 @@ class Registry {
   /// `origin` is what messages name for entries added from now on: "built in", or a file.
   void begin_origin(std::string origin) { origin_ = std::move(origin); }
 
-  /// Throws PluginError naming both origins where the name is taken, or where a function is missing.
+  /// Throws PluginError naming both origins where the name is taken, or where a function is
+  /// missing.
   void add(CacheEntry entry);
   void add(AttentionEntry entry);
   void add(PositionEntry entry);
   void add(ExperimentEntry entry);
 
-  /// Moves every entry of `staged` here, with its origin, or none: throws PluginError where a name is
-  /// taken.
+  /// Moves every entry of `staged` here, with its origin, or none: throws PluginError where a name
+  /// is taken.
   void commit(Registry&& staged);
 
   /// Notes a plugin library whose entries are here.

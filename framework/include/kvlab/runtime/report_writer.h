@@ -9,8 +9,8 @@
 
 namespace kvlab {
 
-/// Where the figure renderer is. Figures stay undrawn where both paths are empty, and where they lead
-/// to nothing; the report says which, and how to draw them.
+/// Where the figure renderer is. Figures stay undrawn where both paths are empty, and where they
+/// lead to nothing; the report says which, and how to draw them.
 struct ReportOptions {
   std::string renderer_python;  ///< a Python that has vl-convert-python
   std::string renderer_script;  ///< tools/report/render_figures.py

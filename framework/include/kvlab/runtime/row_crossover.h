@@ -16,14 +16,14 @@ inline constexpr int64_t kMostRowTokens = 4096;
 
 struct RowMeasurement {
   int64_t row_tokens = 1;  ///< most tokens up to which the row kernels won, in [1, kMostRowTokens]
-  /// Other programs took the cores meanwhile. That holds up the library far more than the kernels, so the
-  /// limit is at most 64 then.
+  /// Other programs took the cores meanwhile. That holds up the library far more than the kernels,
+  /// so the limit is at most 64 then.
   bool disturbed = false;
 };
 
-/// Times both on the model's up projections, for 2 to 512 tokens. Weights are taken in turns, so that
-/// they come from where they come from in a step. The library uses its own threads (`threads()`), the
-/// kernels those given. Takes about 0.15 s.
+/// Times both on the model's up projections, for 2 to 512 tokens. Weights are taken in turns, so
+/// that they come from where they come from in a step. The library uses its own threads
+/// (`threads()`), the kernels those given. Takes about 0.15 s.
 RowMeasurement measure_row_tokens(const Decoder& decoder, ThreadPool& pool);
 
 /// What was measured on this machine before. An unreadable file counts as empty and one that cannot
@@ -58,8 +58,8 @@ std::string row_crossover_machine(int threads);
 /// `row_crossover_machine` with the format and shape of the weights.
 std::string row_crossover_key(const Decoder& decoder, int threads);
 
-/// The limit for a model: what `file` says, else measured and, unless disturbed, kept there. Models whose layers have
-/// less than 4 MiB of weights are not measured: 16.
+/// The limit for a model: what `file` says, else measured and, unless disturbed, kept there. Models
+/// whose layers have less than 4 MiB of weights are not measured: 16.
 int64_t row_token_limit(const Decoder& decoder, ThreadPool& pool, const RowCrossoverFile& file);
 
 /// The same with the user's file. Within a process equal keys get equal limits, also where nothing

@@ -47,7 +47,8 @@ struct RunRecord {
 
 /// `runs/<experiment>/<UTC stamp>-<8 hex of the resolved config>/`. Files appear under their names
 /// only when they are complete; `run.json` says `running` until `finish`, and while the run goes on
-/// the file `heartbeat` holds the time at which its process last lived. Functions throw StorageError.
+/// the file `heartbeat` holds the time at which its process last lived. Functions throw
+/// StorageError.
 class RunFolder {
  public:
   /// Writes config/ and run.json into the folder `path`, which exists and is empty.

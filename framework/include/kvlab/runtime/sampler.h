@@ -10,9 +10,9 @@
 
 namespace kvlab {
 
-/// Greedy, or temperature, then top-k, then top-p (Holtzman et al., 2019, arXiv:1904.09751). Every row
-/// has a random stream of its own, seeded from the config's seed and the row, so that a row's text
-/// does not depend on its neighbours. The result is the same on every machine.
+/// Greedy, or temperature, then top-k, then top-p (Holtzman et al., 2019, arXiv:1904.09751). Every
+/// row has a random stream of its own, seeded from the config's seed and the row, so that a row's
+/// text does not depend on its neighbours. The result is the same on every machine.
 class Sampler {
  public:
   Sampler(const SamplerConfig& config, int64_t rows);

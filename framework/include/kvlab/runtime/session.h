@@ -111,9 +111,9 @@ std::vector<std::string> incompatibilities(const ModelConfig& model, const Regis
                                            const SessionOptions& options,
                                            bool has_position_table);
 
-/// Bytes of a cache whose rows are filled to `length` tokens: a prefill of all but one, in chunks of
-/// `shape.max_step_tokens`, and one decode step. Throws CapacityError where the cache cannot hold
-/// them.
+/// Bytes of a cache whose rows are filled to `length` tokens: a prefill of all but one, in chunks
+/// of `shape.max_step_tokens`, and one decode step. Throws CapacityError where the cache cannot
+/// hold them.
 MemoryUsage filled_usage(const Registry& registry, const ComponentSpec& cache,
                          const CacheShape& shape, int64_t length);
 

@@ -9,7 +9,8 @@ namespace kvlab {
 /// empty, and TERM is set and not "dumb".
 bool wants_colour(int descriptor);
 
-/// Puts colour around the verdicts of a text (see kvlab/runtime/verdict_words.h) and leaves the rest.
+/// Puts colour around the verdicts of a text (see kvlab/runtime/verdict_words.h) and leaves the
+/// rest.
 std::string coloured_verdicts(const std::string& text);
 
 }  // namespace kvlab

@@ -18,8 +18,8 @@ struct VerdictPlace {
   bool operator==(const VerdictPlace&) const = default;
 };
 
-/// Finds "faster", "slower", "not distinguishable" and "refused" as verdicts: whole words at the start
-/// of the text or after ": ". The same word inside a sentence is no verdict.
+/// Finds "faster", "slower", "not distinguishable" and "refused" as verdicts: whole words at the
+/// start of the text or after ": ". The same word inside a sentence is no verdict.
 std::vector<VerdictPlace> verdict_places(std::string_view text);
 
 }  // namespace kvlab

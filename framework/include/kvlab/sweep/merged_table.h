@@ -7,10 +7,10 @@
 
 namespace kvlab {
 
-/// One line per case, arm, metric and group, by index; a case without metrics has one line. Columns:
-/// index, name, the keys that vary, arm, metric, group, value, unit, n, ci_low, ci_high, p, verdict, timed,
-/// status, reason. Texts are those of `csv_text_field`. Depends on nothing but the plan and the
-/// folders of the cases.
+/// One line per case, arm, metric and group, by index; a case without metrics has one line.
+/// Columns: index, name, the keys that vary, arm, metric, group, value, unit, n, ci_low, ci_high,
+/// p, verdict, timed, status, reason. Texts are those of `csv_text_field`. Depends on nothing but
+/// the plan and the folders of the cases.
 std::string merged_table(const SweepFolder& sweep);
 
 }  // namespace kvlab
