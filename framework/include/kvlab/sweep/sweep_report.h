@@ -1,5 +1,5 @@
-// One report over all cases of a sweep: what each case found, how it changes along the axes, and what
-// was skipped or failed.
+// One report over all cases of a sweep: what each case found, how it changes along the axes, and
+// what was skipped or failed.
 #pragma once
 
 #include <string>
@@ -29,9 +29,9 @@ struct SweepAxis {
 /// The axes of a plan, in the order in which its cases name them.
 std::vector<SweepAxis> sweep_axes(const std::vector<PlannedCase>& cases);
 
-/// Builds the report: a table of cases, one of numbers (case x arm x group), a figure per numeric axis
-/// and metric with its intervals, failed checks, skipped and failed cases, and for every ratio with an
-/// interval a sentence that names the cases in which it excludes 1.
+/// Builds the report: a table of cases, one of numbers (case x arm x group), a figure per numeric
+/// axis and metric with its intervals, failed checks, skipped and failed cases, and for every ratio
+/// that the cases judged a sentence that names the ones in which it differs.
 ReportDocument make_sweep_report(const StoredRuns& stored, const SweepReportText& text);
 
 }  // namespace kvlab
