@@ -82,6 +82,47 @@ TEST_F(Compare, OtherConfigsAndMachinesStandAboveTheTable) {
   }
 }
 
+// A sweep of two cases; `large` is the tpot of the second.
+void write_sweep_of(const std::string& folder, double large) {
+  testing::write_sweep(folder);
+  testing::HandMadeRun second;
+  second.add_tpot("paged", testing::noisy_gaps(large, 0.02, 12, 3));
+  std::filesystem::remove_all(folder + "/cases/0001-bbbbbbbb");
+  second.write(folder + "/cases/0001-bbbbbbbb");
+}
+
+TEST_F(Compare, SweepsAreComparedCaseByCaseUnderOneRule) {
+  write_sweep_of(folder_.file("a"), 1e6);
+  write_sweep_of(folder_.file("b"), 1.3e6);
+  const auto compare = [&](const Words& options) {
+    Words words = {KVLAB_BINARY_DIR "/bin/kvlab", "compare", folder_.file("a"), folder_.file("b")};
+    words.insert(words.end(), options.begin(), options.end());
+    return run_program(words);
+  };
+  const ProgramResult found = compare({"--metric", "tpot", "--fail-if", ">5%"});
+  EXPECT_EQ(found.exit_code, 3) << found.err;
+  EXPECT_THAT(found.out, HasSubstr("large"));
+  EXPECT_THAT(found.out, HasSubstr("worse, FAILS"));
+  EXPECT_THAT(found.out, HasSubstr("1 of 2 fail"));
+  EXPECT_THAT(found.out, HasSubstr("2 cases compared, 1 skipped in both"));
+  EXPECT_EQ(compare({"--metric", "tpot", "--fail-if", ">50%"}).exit_code, 0);
+  const Json json = Json::parse(compare({"--json", "--fail-if", ">5%"}).out);
+  ASSERT_EQ(json.at("cases").size(), 2u);
+  EXPECT_EQ(json.at("cases")[0].at("fails"), false);
+  EXPECT_EQ(json.at("cases")[1].at("case"), "large");
+  EXPECT_EQ(json.at("cases")[1].at("fails"), true);
+  EXPECT_EQ(json.at("fails"), true);
+}
+
+TEST_F(Compare, ASweepIsNotComparedWithARun) {
+  write_sweep_of(folder_.file("a"), 1e6);
+  fast_.write(folder_.file("b"));
+  const ProgramResult found =
+      run_program({KVLAB_BINARY_DIR "/bin/kvlab", "compare", folder_.file("a"), folder_.file("b")});
+  EXPECT_EQ(found.exit_code, 2);
+  EXPECT_THAT(found.err, HasSubstr("give two runs or two sweeps"));
+}
+
 TEST_F(Compare, JsonHoldsTheSameVerdicts) {
   fast_.add_metric("paged", "kl", nullptr, "nats", "none");
   slow_.add_metric("paged", "kl", 1, "nats", "none");

@@ -1,5 +1,6 @@
 #include "command_compare.h"
 
+#include <algorithm>
 #include <cmath>
 #include <iostream>
 #include <memory>
@@ -8,6 +9,7 @@
 #include "json_output.h"
 #include "kvlab/core/error.h"
 #include "kvlab/results/run_comparison.h"
+#include "kvlab/results/sweep_comparison.h"
 #include "kvlab/runtime/report_terminal.h"
 
 namespace kvlab {
@@ -70,13 +72,9 @@ Json to_json(const ComparedMetric& row) {
           {"fails", row.fails}};
 }
 
-void print_comparison_json(const CompareArguments& given, const RunComparison& comparison) {
-  Json json = {{"schema", "kvlab-comparison/1"},
-               {"a", given.a},
-               {"b", given.b},
-               {"fail_if", comparison.has_rule ? Json(given.rule) : Json(nullptr)},
-               {"strict", given.strict},
-               {"fails", comparison.fails()}};
+// What one pair of runs gives.
+Json to_json(const RunComparison& comparison) {
+  Json json = Json::object();
   json["metrics"] = Json::array();
   for (const ComparedMetric& row : comparison.metrics) json["metrics"].push_back(to_json(row));
   json["only_in_a"] = comparison.only_in_a;
@@ -92,6 +90,38 @@ void print_comparison_json(const CompareArguments& given, const RunComparison& c
   for (const ReportFailure& failure : comparison.new_failures) {
     json["new_failures"].push_back({{"what", failure.what}, {"reason", failure.reason}});
   }
+  return json;
+}
+
+Json head_json(const CompareArguments& given, bool has_rule, bool fails) {
+  return {{"schema", "kvlab-comparison/1"},
+          {"a", given.a},
+          {"b", given.b},
+          {"fail_if", has_rule ? Json(given.rule) : Json(nullptr)},
+          {"strict", given.strict},
+          {"fails", fails}};
+}
+
+void print_comparison_json(const CompareArguments& given, const RunComparison& comparison) {
+  Json json = head_json(given, comparison.has_rule, comparison.fails());
+  json.update(to_json(comparison));
+  print_json(json);
+}
+
+void print_comparison_json(const CompareArguments& given, const SweepComparison& comparison) {
+  Json json = head_json(given, comparison.has_rule, comparison.fails());
+  json["cases"] = Json::array();
+  for (const ComparedCase& one : comparison.cases) {
+    Json entry = {{"case", one.name}, {"fails", one.runs.fails()}};
+    entry.update(to_json(one.runs));
+    json["cases"].push_back(std::move(entry));
+  }
+  json["not_compared"] = Json::array();
+  for (const UncomparedCase& one : comparison.uncompared) {
+    json["not_compared"].push_back(
+        {{"case", one.name}, {"reason", one.reason}, {"fails", one.fails}});
+  }
+  json["skipped_in_both"] = comparison.skipped;
   print_json(json);
 }
 
@@ -111,47 +141,145 @@ void print_missing(const char* where, const std::vector<std::string>& names) {
   }
 }
 
-void print_notes(const RunComparison& comparison) {
+// What a reader of the rows must know.
+struct Notes {
   bool from_samples = false, without = false, undefined = false;
-  for (const ComparedMetric& row : comparison.metrics) {
-    from_samples = from_samples || row.from_samples;
-    without = without || row.verdict == ChangeVerdict::no_interval;
-    undefined = undefined || !row.ratio;
+
+  void add(const std::vector<ComparedMetric>& rows) {
+    for (const ComparedMetric& row : rows) {
+      from_samples = from_samples || row.from_samples;
+      without = without || row.verdict == ChangeVerdict::no_interval;
+      undefined = undefined || !row.ratio;
+    }
   }
-  if (from_samples) {
+};
+
+void print_notes(const Notes& notes) {
+  if (notes.from_samples) {
     std::cout << "With an interval, A and B are geometric means over blocks, and the blocks of the "
                  "two runs are not paired.\nAn interval holds the noise within the runs. Whatever "
                  "else the machine did during one of them comes on top.\n";
   }
-  if (without) {
+  if (notes.without) {
     std::cout
         << "No interval: a time with one block, or without samples that give it; the change may be "
            "noise.\n";
   }
-  if (undefined) {
+  if (notes.undefined) {
     std::cout << "Not comparable: a value is missing, or A is zero or negative.\n";
   }
 }
 
-void print_outcome(const CompareArguments& given, const RunComparison& comparison) {
+// `where` stands before each line: the case, or nothing.
+void print_broken(const std::string& where, const RunComparison& comparison) {
   for (const ReportCheck& check : comparison.broken_checks) {
-    std::cout << "FAILS: the check '" << one_line(check.check) << "' of " << one_line(check.arm)
-              << " passed in A and failed in B: " << one_line(check.detail) << "\n";
-  }
-  for (const ReportFailure& failure : comparison.new_failures) {
-    std::cout << "Failed in B only: " << one_line(failure.what) << ": " << one_line(failure.reason)
+    std::cout << "FAILS: " << where << "the check '" << one_line(check.check) << "' of "
+              << one_line(check.arm) << " passed in A and failed in B: " << one_line(check.detail)
               << "\n";
   }
-  if (!comparison.has_rule) return;
-  int64_t failed = 0;
-  for (const ComparedMetric& row : comparison.metrics) failed += row.fails ? 1 : 0;
+  for (const ReportFailure& failure : comparison.new_failures) {
+    std::cout << "Failed in B only: " << where << one_line(failure.what) << ": "
+              << one_line(failure.reason) << "\n";
+  }
+}
+
+// How many rows meet the rule.
+struct RuleCount {
+  int64_t rows = 0, failed = 0, missing = 0;
+
+  void add(const RunComparison& comparison) {
+    rows += static_cast<int64_t>(comparison.metrics.size());
+    missing += static_cast<int64_t>(comparison.only_in_a.size());
+    for (const ComparedMetric& row : comparison.metrics) failed += row.fails ? 1 : 0;
+  }
+};
+
+void print_rule(const CompareArguments& given, const RuleCount& count) {
   std::cout << "Rule " << one_line(given.rule)
             << (given.strict ? " for the change itself" : " for the interval's near end") << ": "
-            << failed << " of " << comparison.metrics.size() << " fail";
-  if (!comparison.only_in_a.empty()) {
-    std::cout << ", and " << comparison.only_in_a.size() << " of A missing in B";
-  }
+            << count.failed << " of " << count.rows << " fail";
+  if (count.missing > 0) std::cout << ", and " << count.missing << " of A missing in B";
   std::cout << "\n";
+}
+
+void print_table(ReportTable table) {
+  for (auto& row : table.rows) {
+    for (ReportCell& cell : row) cell.text = one_line(cell.text);
+  }
+  std::cout << terminal_table(table) << "\n";
+}
+
+void print_names(const CompareArguments& given) {
+  std::cout << "A: " << one_line(given.a) << "\nB: " << one_line(given.b) << "\n\n";
+}
+
+void print_comparison(const CompareArguments& given, const RunComparison& comparison) {
+  print_names(given);
+  print_differences("configs", comparison.config);
+  print_differences("environments", comparison.environment);
+  print_table(comparison_table(comparison));
+  print_missing("A", comparison.only_in_a);
+  print_missing("B", comparison.only_in_b);
+  Notes notes;
+  notes.add(comparison.metrics);
+  print_notes(notes);
+  print_broken("", comparison);
+  RuleCount count;
+  count.add(comparison);
+  if (comparison.has_rule) print_rule(given, count);
+}
+
+// Cases mostly differ in the same: each difference once.
+std::vector<RunDifference> all_differences(const SweepComparison& comparison,
+                                           std::vector<RunDifference> RunComparison::*field) {
+  std::vector<RunDifference> all;
+  for (const ComparedCase& one : comparison.cases) {
+    for (const RunDifference& difference : one.runs.*field) {
+      const bool known = std::any_of(all.begin(), all.end(), [&](const RunDifference& earlier) {
+        return earlier.what == difference.what && earlier.a == difference.a &&
+               earlier.b == difference.b;
+      });
+      if (!known) all.push_back(difference);
+    }
+  }
+  return all;
+}
+
+void print_comparison(const CompareArguments& given, const SweepComparison& comparison) {
+  print_names(given);
+  print_differences("configs", all_differences(comparison, &RunComparison::config));
+  print_differences("environments", all_differences(comparison, &RunComparison::environment));
+  print_table(comparison_table(comparison));
+  Notes notes;
+  RuleCount count;
+  for (const ComparedCase& one : comparison.cases) {
+    const std::string where = "case " + one_line(one.name) + ": ";
+    for (const std::string& name : one.runs.only_in_a) print_missing("A", {where + name});
+    for (const std::string& name : one.runs.only_in_b) print_missing("B", {where + name});
+    notes.add(one.runs.metrics);
+    count.add(one.runs);
+  }
+  print_notes(notes);
+  std::cout << comparison.cases.size() << " cases compared, " << comparison.skipped
+            << " skipped in both\n";
+  for (const UncomparedCase& one : comparison.uncompared) {
+    std::cout << (one.fails ? "FAILS: " : "Not compared: ") << "case " << one_line(one.name) << ": "
+              << one_line(one.reason) << "\n";
+  }
+  for (const ComparedCase& one : comparison.cases) {
+    print_broken("case " + one_line(one.name) + ": ", one.runs);
+  }
+  if (comparison.has_rule) print_rule(given, count);
+}
+
+template <typename Comparison>
+int show(const CompareArguments& given, const Comparison& comparison) {
+  if (given.json) {
+    print_comparison_json(given, comparison);
+  } else {
+    print_comparison(given, comparison);
+  }
+  return comparison.fails() ? kExitRuleMet : kExitOk;
 }
 
 int run_compare(const CompareArguments& given) {
@@ -162,34 +290,25 @@ int run_compare(const CompareArguments& given) {
   options.seed = given.seed;
   if (given.rule_option->count() > 0) options.rule = parse_fail_rule(given.rule);
   KVLAB_CHECK(!given.strict || options.rule, "[command_line.compare] --strict needs --fail-if");
-  const RunComparison comparison = compare_runs(read_run(given.a), read_run(given.b), options);
-  if (given.json) {
-    print_comparison_json(given, comparison);
-  } else {
-    std::cout << "A: " << one_line(given.a) << "\nB: " << one_line(given.b) << "\n\n";
-    print_differences("configs", comparison.config);
-    print_differences("environments", comparison.environment);
-    ReportTable table = comparison_table(comparison);
-    for (auto& row : table.rows) {
-      for (ReportCell& cell : row) cell.text = one_line(cell.text);
-    }
-    std::cout << terminal_table(table) << "\n";
-    print_missing("A", comparison.only_in_a);
-    print_missing("B", comparison.only_in_b);
-    print_notes(comparison);
-    print_outcome(given, comparison);
-  }
-  return comparison.fails() ? kExitRuleMet : kExitOk;
+  const bool sweep_a = is_sweep_folder(given.a), sweep_b = is_sweep_folder(given.b);
+  KVLAB_CHECK(sweep_a == sweep_b, "[command_line.compare] '", sweep_a ? given.a : given.b,
+              "' is a sweep and '", sweep_a ? given.b : given.a,
+              "' is none; give two runs or two sweeps. The runs of a sweep are in its folder cases");
+  if (sweep_a) return show(given, compare_sweeps(read_runs(given.a), read_runs(given.b), options));
+  return show(given, compare_runs(read_run(given.a), read_run(given.b), options));
 }
 
 }  // namespace
 
 void add_compare_command(CLI::App& app, Invocation& invocation) {
   CLI::App* command = app.add_subcommand(
-      "compare", "Compare two runs; with --fail-if, exit with 3 where B changed too much.");
+      "compare",
+      "Compare two runs or two sweeps; with --fail-if, exit with 3 where B changed too much.");
   const auto given = std::make_shared<CompareArguments>();
-  command->add_option("run_a", given->a, "The folder of the run to compare with")->required();
-  command->add_option("run_b", given->b, "The folder of the run that may be worse")->required();
+  command->add_option("run_a", given->a, "The folder of the run or sweep to compare with")
+      ->required();
+  command->add_option("run_b", given->b, "The folder of the run or sweep that may be worse")
+      ->required();
   command
       ->add_option("--metric", given->metrics,
                    "A metric of summary.json, e.g. tpot; may be repeated (default: all)")
