@@ -39,7 +39,8 @@ void refuse_what_cases_say(const ConfigReader& reader, const SpeedConfig& read) 
   if (const ConfigNode* runtime = reader.node().find("runtime")) {
     for (const char* key : {"dtype", "weights", "cache_dtype"}) {
       if (runtime->is_map() && runtime->find(key) != nullptr) {
-        reader.fail("runtime", fmt::format("{} is set by cases.precisions; delete it here", key));
+        fail_at(*runtime->find(key),
+                fmt::format("{} is set by cases.precisions; delete it here", key));
       }
     }
   }

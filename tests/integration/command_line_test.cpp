@@ -90,6 +90,25 @@ TEST(CommandLine, HelpAndVersionGoToStandardOutput) {
   EXPECT_THAT(kvlab({"generate", "--help"}).out, HasSubstr("N new tokens come out"));
 }
 
+TEST(CommandLine, EachCommandShowsItsOwnExamples) {
+  const std::string run = kvlab({"run", "--help"}).out;
+  EXPECT_THAT(run, HasSubstr("kvlab run configs/experiments/quickstart.yaml"));
+  EXPECT_THAT(run, testing::Not(HasSubstr("kvlab generate")));
+  EXPECT_THAT(run, testing::Not(HasSubstr("Exit codes")));
+  EXPECT_THAT(kvlab({"doctor", "--help"}).out, testing::Not(HasSubstr("Example")));
+  EXPECT_THAT(kvlab({"generate", "--help"}).out, HasSubstr("kvlab generate --model"));
+}
+
+TEST(CommandLine, HelpIsACommandAsWell) {
+  EXPECT_EQ(kvlab({"help"}).out, kvlab({"--help"}).out);
+  EXPECT_EQ(kvlab({"help", "run"}).out, kvlab({"run", "--help"}).out);
+  EXPECT_EQ(kvlab({"help", "plugin", "check"}).out, kvlab({"plugin", "check", "--help"}).out);
+  const ProgramResult unknown = kvlab({"help", "rum"});
+  EXPECT_EQ(unknown.exit_code, 2);
+  EXPECT_THAT(unknown.err, HasSubstr("'rum' is no command of kvlab"));
+  EXPECT_THAT(unknown.err, HasSubstr("run"));
+}
+
 TEST(CommandLine, GenerateJsonHasTheKeysAndTypesThatScriptsRelyOn) {
   const ProgramResult result =
       kvlab(generate_tiny({"--ids", "1, 2,3", "--new-tokens", "6", "--json"}));

@@ -40,6 +40,7 @@ TEST(Completion, NamesCommandsAndHidesWhatHelpHides) {
   EXPECT_THAT(all, IsSupersetOf({"run", "generate", "schema", "completion"}));
   EXPECT_THAT(all, Not(Contains("complete")));
   EXPECT_THAT(complete({"plugin", ""}), ElementsAre("check", "show"));
+  EXPECT_THAT(complete({"help", "va"}), ElementsAre("validate"));
 }
 
 TEST(Completion, NamesTheOptionsOfTheCommandThatIsTyped) {

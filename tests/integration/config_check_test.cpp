@@ -90,6 +90,30 @@ TEST(ConfigCheck, SeveralFilesAreCheckedAndOneBadOneDecidesTheExitCode) {
 }
 
 // Each file there holds one mistake, so that more errors than one follow from it.
+TEST(ConfigCheck, EveryCaseOfASweepIsCheckedAndTheRefusedOnesSayWhy) {
+  const std::string example = (kSource / "configs/experiments/sweep_example.yaml").string();
+  const ProgramResult good = run_program({kBinary, "validate", example});
+  EXPECT_EQ(good.exit_code, 0) << good.err;
+  EXPECT_THAT(good.out, HasSubstr(": ok, 6 cases, all of them run\n"));
+  const ProgramResult some =
+      run_program({kBinary, "validate", example,
+                   "sweep.grid={arms.paged.cache.block_size: [4, 0, -1], measure.repeats: [0, 2]}"});
+  EXPECT_EQ(some.exit_code, 0) << some.err;
+  EXPECT_THAT(some.out, HasSubstr(": ok, 6 cases, 1 of them run, 5 refused\n"));
+  EXPECT_THAT(some.err, HasSubstr("refused case 2 (arms.paged.cache.block_size=0, "
+                                  "measure.repeats=0):\n"));
+  EXPECT_THAT(some.err, HasSubstr("wanted a whole number from 1 to 1000, got 0"));
+  const ProgramResult none =
+      run_program({kBinary, "validate", example, "sweep.grid={measure.repeats: [0, -1]}"});
+  EXPECT_EQ(none.exit_code, 2);
+  EXPECT_THAT(none.err, HasSubstr("none of the 2 cases can run"));
+  EXPECT_EQ(none.out, "");
+  // A base that only its cases make whole is no mistake.
+  const ProgramResult completed =
+      run_program({kBinary, "validate", example, "~measure", "~workload.new_tokens"});
+  EXPECT_EQ(completed.exit_code, 0) << completed.err;
+}
+
 TEST(ConfigCheck, NoConsequenceOfAnErrorIsReportedAsAnother) {
   int files = 0;
   for (const auto& entry : fs::directory_iterator(kSource / "tests/fixtures/bad_configs")) {

@@ -70,6 +70,34 @@ TEST(PrintConfig, AConfigStaysValidWithItsDefaultsWrittenOut) {
   }
 }
 
+TEST(PrintConfig, ADefaultThatTheKindRefusesIsNotWrittenOut) {
+  const ProgramResult result = print("run", "decode_speed_tiny", {"--origin"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("row_tokens: 0 "));
+  const ConfigNode root = parse_config_text(result.out, "printed.yaml");
+  EXPECT_EQ(root.find("runtime")->find("dtype"), nullptr) << "cases.precisions sets it";
+}
+
+TEST(PrintConfig, OfASweepItIsTheFileOrOneOfItsCases) {
+  const ProgramResult whole = print("run", "sweep_example", {"measure.repeats=2"});
+  ASSERT_EQ(whole.exit_code, 0) << whole.err;
+  const ConfigNode root = parse_config_text(whole.out, "printed.yaml");
+  EXPECT_EQ(root.find("measure")->find("repeats")->text(), "2");
+  EXPECT_NE(root.find("sweep")->find("grid"), nullptr);
+  const TemporaryFolder folder;
+  const std::string file = folder.write("printed.yaml", whole.out);
+  EXPECT_EQ(print("run", file, {}).out, whole.out);
+  const ProgramResult one = print("run", "sweep_example", {"--case", "3"});
+  ASSERT_EQ(one.exit_code, 0) << one.err;
+  const ConfigNode third = parse_config_text(one.out, "printed.yaml");
+  EXPECT_EQ(third.find("sweep"), nullptr);
+  EXPECT_EQ(third.find("workload")->find("new_tokens")->items().front().text(), "16");
+  const ProgramResult beyond = print("run", "sweep_example", {"--case", "6"});
+  EXPECT_EQ(beyond.exit_code, 2);
+  EXPECT_THAT(beyond.err, HasSubstr("has the cases 0 to 5, got 6"));
+  EXPECT_EQ(print("run", "quickstart", {"--case", "0"}).exit_code, 2);
+}
+
 TEST(PrintConfig, AnOverrideCannotEndItsComment) {
   const ProgramResult result =
       print("run", "work_trace", {"title=\"a\nb: c\"", "--origin"});

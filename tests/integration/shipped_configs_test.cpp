@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "kvlab/runtime/config_origin.h"
+#include "kvlab/runtime/config_schema.h"
 #include "kvlab/runtime/model.h"
 #include "kvlab/sweep/sweep_plan.h"
 #include "tests/fixtures/run_config.h"
@@ -47,6 +49,49 @@ TEST(ShippedConfigs, EveryExperimentValidates) {
         EXPECT_EQ(plan.runnable(), static_cast<int64_t>(plan.cases.size())) << file;
       } else {
         load_experiment(file, {}, registry);
+      }
+    } catch (const std::exception& error) {
+      ADD_FAILURE() << file << "\n" << error.what();
+    }
+  }
+}
+
+// What --print-config prints of a file, without and with the origin of its values.
+std::vector<std::string> printed(const std::string& file, const std::vector<std::string>& overrides,
+                                 const ConfigNode& root, Registry& registry) {
+  const auto asked = std::make_shared<MapSchema>();
+  std::string kind;
+  {
+    const SchemaRecording recording(asked, false);
+    kind = load_experiment(file, overrides, registry).config.kind;
+  }
+  return {to_yaml(root),
+          to_yaml_with_origin(root, registry, *asked, record_config_schema(registry, kind))};
+}
+
+TEST(ShippedConfigs, WhatIsPrintedOfThemIsAConfigAgain) {
+  ASSERT_TRUE(has_downloads()) << "run tools/setup first: .deps is incomplete";
+  Registry registry = full_registry();
+  const TemporaryFolder folder;
+  for (const std::string& file : yaml_files("experiments")) {
+    try {
+      // Of a sweep the first case stands for all: the cases are the same in print and in the file.
+      const ConfigNode root = load_config_file(file);
+      std::vector<std::string> first_case;
+      if (const ConfigNode* sweep = root.find("sweep")) {
+        first_case = {"~sweep"};
+        for (const SweepSetting& setting : sweep_points(read_sweep(*sweep)).front()) {
+          first_case.push_back(setting.override_text());
+        }
+      }
+      for (const std::string& text : printed(file, first_case, root, registry)) {
+        const std::string again = folder.write("printed.yaml", text);
+        const LoadedExperiment loaded = load_experiment(again, first_case, registry);
+        const ConfigNode* sweep = load_config_file(again).find("sweep");
+        ASSERT_EQ(sweep != nullptr, root.find("sweep") != nullptr) << file;
+        if (sweep != nullptr) {
+          EXPECT_EQ(flow_text(*sweep), flow_text(*root.find("sweep"))) << file;
+        }
       }
     } catch (const std::exception& error) {
       ADD_FAILURE() << file << "\n" << error.what();

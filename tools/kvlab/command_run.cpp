@@ -46,7 +46,7 @@ struct RunningMark {
 int run_run(const RunArguments& arguments, const std::vector<std::string>& argv) {
   Registry registry = open_registry(arguments.plugins);
   if (arguments.print.print) {
-    print_config(arguments.config, arguments.overrides, registry, arguments.print.origin);
+    print_config(arguments.config, arguments.overrides, registry, arguments.print);
     return kExitOk;
   }
   LoadedExperiment loaded = open_experiment(arguments.config, arguments.overrides, registry);

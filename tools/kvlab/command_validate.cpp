@@ -4,12 +4,14 @@
 #include <filesystem>
 #include <iostream>
 #include <memory>
+#include <optional>
 
 #include "exit_code.h"
 #include "experiment_argument.h"
 #include "kvlab/runtime/config_check.h"
 #include "named_config.h"
 #include "print_config.h"
+#include "sweep_cases.h"
 
 namespace kvlab {
 
@@ -28,6 +30,32 @@ bool is_override(const std::string& word) {
   return word.starts_with('+') || word.starts_with('~') || word.find('=') != std::string::npos;
 }
 
+// What reading a sweep itself finds wrong.
+std::vector<ConfigProblem> problems_of(const UserError& error) {
+  if (const auto* placed = dynamic_cast<const ConfigError*>(&error)) return placed->problems();
+  return {{"", "", error.what()}};
+}
+
+std::vector<ConfigProblem> find_problems(const std::string& config, const std::string& path,
+                                         const std::vector<std::string>& overrides,
+                                         const ValidateArguments& arguments, Registry& registry) {
+  std::optional<std::vector<std::vector<std::string>>> cases;
+  try {
+    cases = sweep_case_overrides(path, overrides);
+  } catch (const MissingError&) {
+    throw;
+  } catch (const UserError& error) {
+    return problems_of(error);
+  }
+  if (cases) {
+    return check_sweep_cases(config, path, overrides, *cases, arguments.print.print,
+                             [&] { return open_registry(arguments.plugins); });
+  }
+  std::vector<ConfigProblem> problems = check_experiment(path, overrides, registry);
+  if (problems.empty() && !arguments.print.print) std::cout << config << ": ok" << std::endl;
+  return problems;
+}
+
 // Prints what is wrong with one file, and returns how much that is.
 std::vector<ConfigProblem> check(const std::string& config,
                                  const std::vector<std::string>& overrides,
@@ -35,15 +63,12 @@ std::vector<ConfigProblem> check(const std::string& config,
   // A registry of its own: one file's plugins are not there for the next.
   Registry registry = open_registry(arguments.plugins);
   const std::string path = find_experiment(config);
-  const std::vector<ConfigProblem> problems = check_experiment(path, overrides, registry);
+  const std::vector<ConfigProblem> problems =
+      find_problems(config, path, overrides, arguments, registry);
   if (problems.empty() && arguments.print.print) {
-    print_config(config, overrides, registry, arguments.print.origin);
-    return problems;
+    print_config(config, overrides, registry, arguments.print);
   }
-  if (problems.empty()) {
-    std::cout << config << ": ok" << std::endl;
-    return problems;
-  }
+  if (problems.empty()) return problems;
   for (const ConfigProblem& problem : problems) std::cerr << problem.message << "\n";
   const std::string hint = other_kind_hint(ConfigKind::experiment, path);
   std::cerr << config << ": " << problems.size() << (problems.size() == 1 ? " error" : " errors")
@@ -73,7 +98,9 @@ int run_validate(const ValidateArguments& arguments) {
 
 void add_validate_command(CLI::App& app, Invocation& invocation) {
   CLI::App* command = app.add_subcommand(
-      "validate", "Check experiment files without running them; all errors are printed.");
+      "validate",
+      "Check experiment files, and all cases of sweeps, without running them; all errors are "
+      "printed.");
   const auto arguments = std::make_shared<ValidateArguments>();
   command
       ->add_option("configs", arguments->words,

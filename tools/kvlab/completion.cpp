@@ -235,6 +235,7 @@ Words unfiltered(const CLI::App& app, const Words& words) {
     return values;
   }
   if (word.starts_with('-')) return option_names(*command);
+  if (command->get_name() == "help") return given.empty() ? command_names(app) : Words{};
   if (!command->get_subcommands(nullptr).empty()) return command_names(*command);
   return positional_words(command->get_name(), given, word);
 }

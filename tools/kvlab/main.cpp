@@ -9,6 +9,7 @@
 #include "command_doctor.h"
 #include "command_export.h"
 #include "command_generate.h"
+#include "command_help.h"
 #include "command_list.h"
 #include "command_memory.h"
 #include "command_plugin.h"
@@ -34,22 +35,6 @@ namespace {
 constexpr const char* kDescription =
     "kvlab " KVLAB_VERSION ", a laboratory for KV caches in GPT-style decoders";
 
-constexpr const char* kExamples = R"(Examples:
-  kvlab generate --model smollm2_135m --prompt "Once upon a time" --new-tokens 32
-  kvlab generate --model smollm2_135m --ids 1,2,3 --new-tokens 8 --cache paged:block_size=16 --json
-  kvlab score --model smollm2_135m --text "Once upon a time" --chunk 1
-  kvlab memory --model smollm2_135m --length 512,2048 --batch 1,8 --fit 8GB
-  kvlab describe paged
-  kvlab plugin check build/my_cache.so
-  kvlab run configs/experiments/quickstart.yaml measure.repeats=3
-  kvlab export runs/generation_benchmark --to csv --output metrics.csv
-  kvlab compare RUN_A RUN_B --metric tpot --fail-if '>5%'
-  kvlab sweep configs/experiments/sweep_example.yaml -m workload.prompt.random=1,2
-
-Exit codes: 0 ok, 1 a run failed, 2 wrong usage or config, or a plugin library is refused,
-3 compare: a check broke or the rule of --fail-if is met, 4 a model, file or plugin is missing,
-130 interrupted (partial results are kept). Results go to stdout, messages to stderr.)";
-
 void add_commands(CLI::App& app, Invocation& invocation) {
   add_generate_command(app, invocation);
   add_score_command(app, invocation);
@@ -71,6 +56,7 @@ void add_commands(CLI::App& app, Invocation& invocation) {
   add_arm_process_command(app, invocation);
   add_decode_worker_command(app, invocation);
   add_completion_commands(app, invocation);
+  add_help_command(app, invocation);
 }
 
 // The parser only says that a word was not expected.
@@ -89,7 +75,6 @@ int run_command_line(int argc, char** argv) {
   Invocation invocation;
   invocation.argv.assign(argv, argv + argc);
   CLI::App app(kDescription, "kvlab");
-  app.footer(kExamples);
   app.set_version_flag("--version", std::string("kvlab ") + KVLAB_VERSION);
   app.require_subcommand(0, 1);
   add_commands(app, invocation);

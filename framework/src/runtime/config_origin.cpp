@@ -1,11 +1,15 @@
 #include "kvlab/runtime/config_origin.h"
 
 #include <algorithm>
+#include <memory>
 #include <set>
 #include <utility>
 #include <vector>
 
+#include "config_tree.h"
+#include "experiment_tree.h"
 #include "kvlab/core/error.h"
+#include "kvlab/runtime/config_error.h"
 #include "kvlab/runtime/config_schema.h"
 #include "kvlab/runtime/registry.h"
 
@@ -24,8 +28,10 @@ std::string one_line(std::string text) {
 
 class OriginWriter {
  public:
-  OriginWriter(const Registry& registry, const ConfigSchema& schema)
-      : registry_(registry), schema_(schema) {}
+  // Defaults at the paths in `left_out` are not written.
+  OriginWriter(const Registry& registry, const ConfigSchema& schema,
+               const std::set<std::string>& left_out)
+      : registry_(registry), schema_(schema), left_out_(left_out) {}
 
   // `lead` stands before the first line: the indentation, or that and a dash.
   void map(const ConfigNode& node, const MapSchema* asked, const std::string& key,
@@ -34,9 +40,11 @@ class OriginWriter {
     for (const auto& [name, value] : node.entries()) {
       entry(name, value, node.key_where(name), asked, std::exchange(lead, indent), key);
     }
-    defaults(node, asked, indent);
+    defaults(node, asked, indent, node.path());
     options(node, key, indent);
   }
+
+  const std::set<std::string>& written_defaults() const { return written_defaults_; }
 
   std::string take() const {
     size_t width = 0;
@@ -122,18 +130,22 @@ class OriginWriter {
     return nullptr;
   }
 
-  void defaults(const ConfigNode& node, const MapSchema* asked, const std::string& indent) {
+  void defaults(const ConfigNode& node, const MapSchema* asked, const std::string& indent,
+                const std::string& path) {
     if (asked == nullptr) return;
     for (const KeySchema& key : asked->keys) {
       if (node.find(key.name) != nullptr || (indent.empty() && is_refused(key.name))) continue;
+      const std::string key_path = config::join_path(path, key.name);
+      if (left_out_.contains(key_path)) continue;
       if (key.fallback) {
+        written_defaults_.insert(key_path);
         lines_.emplace_back(indent + key.name + ": " + quoted_where_needed(*key.fallback),
                             "default");
       } else if (key.name == "runtime" || key.name == "measure") {
         const auto part = schema_.parts.find(key.name);
         if (part == schema_.parts.end() || !is_shared(key.name)) continue;
         lines_.emplace_back(indent + key.name + ":", "default");
-        defaults(ConfigNode(), &part->second, indent + "  ");
+        defaults(ConfigNode(), &part->second, indent + "  ", key_path);
       }
     }
   }
@@ -186,16 +198,46 @@ class OriginWriter {
 
   const Registry& registry_;
   const ConfigSchema& schema_;
+  const std::set<std::string>& left_out_;
+  std::set<std::string> written_defaults_;                  // paths
   std::vector<std::pair<std::string, std::string>> lines_;  // text, comment
 };
 
+// The path at which the text is refused as a config; empty where it is none, or unknown.
+std::string refused_path(const std::string& text, Registry& registry) {
+  const auto source = std::make_shared<config::Source>();
+  source->name = "printed config";
+  try {
+    config::Tree tree = config::parse_yaml(text, source);
+    // Without the values of a sweep, what is left is one experiment.
+    std::erase_if(tree.members, [](const config::Member& one) { return one.key == "sweep"; });
+    (void)open_experiment_tree(config::freeze(tree), text, registry);
+  } catch (const ConfigError& error) {
+    return error.problems().front().path;
+  } catch (const UserError&) {
+    // It has no place, so no default of ours is to blame.
+  }
+  return "";
+}
+
 }  // namespace
 
-std::string to_yaml_with_origin(const ConfigNode& root, const Registry& registry,
+std::string to_yaml_with_origin(const ConfigNode& root, Registry& registry,
                                 const MapSchema& asked, const ConfigSchema& schema) {
-  OriginWriter writer(registry, schema);
-  writer.map(root, &asked, "", "");
-  return writer.take();
+  // Each round leaves out one default more, so there is an end.
+  for (std::set<std::string> left_out;;) {
+    OriginWriter writer(registry, schema, left_out);
+    writer.map(root, &asked, "", "");
+    std::string text = writer.take();
+    const std::string refused = refused_path(text, registry);
+    if (refused.empty()) return text;
+    const size_t before = left_out.size();
+    for (const std::string& path : writer.written_defaults()) {
+      // A kind may point at the map instead of the key in it.
+      if (path == refused || path.starts_with(refused + ".")) left_out.insert(path);
+    }
+    if (left_out.size() == before) return text;  // the config itself is to blame
+  }
 }
 
 }  // namespace kvlab
