@@ -161,6 +161,7 @@ void ConversationExperiment::gate(RunContext& context, std::vector<ArmState>& ar
   const Turns wanted = converse(context.registry, arms[control], Mode::refed, &wanted_logits);
   for (ArmState& arm : arms) {
     for (const Mode mode : kModes) {
+      context.advance_progress();
       if (arm.failure) continue;
       arm.failure = failure_of([&] {
         AnswerLogits logits;
@@ -211,8 +212,12 @@ void ConversationExperiment::measure(RunContext& context, std::vector<ArmState>&
   };
   for (int round = 0; round < measure_.warmup; ++round) {
     for (size_t variant = 0; variant < 2 * arms.size(); ++variant) run(variant, -1);
+    context.advance_progress(static_cast<int64_t>(2 * arms.size()));
   }
-  for (const auto& [block, variant] : run_order(measure_, 2 * arms.size(), 0)) run(variant, block);
+  for (const auto& [block, variant] : run_order(measure_, 2 * arms.size(), 0)) {
+    run(variant, block);
+    context.advance_progress();
+  }
 }
 
 void ConversationExperiment::report(const std::vector<ArmState>& arms,
@@ -347,6 +352,8 @@ ExperimentResult ConversationExperiment::run(RunContext& context) {
   for (ArmState& arm : arms) {
     arm.gated = arm.gated && arms[control].traits.exact && arm.model == arms[control].model;
   }
+  context.begin_progress(static_cast<int64_t>(2 * arms.size()) *
+                         (1 + measure_.warmup + measure_.repeats));
   try {
     gate(context, arms, control, outcome);
     measure(context, arms);

@@ -26,6 +26,22 @@ std::vector<std::pair<Precision, bool>> in_order(const std::vector<Precision>& p
   return order;
 }
 
+// Gates and measured runs.
+int64_t units_of_work(const SpeedConfig& config) {
+  const auto arms = static_cast<int64_t>(config.arms.size());
+  const int64_t timed_runs = arms * config.measure.repeats;
+  int64_t units = 0;
+  for (const SpeedModel& model : config.models) {
+    const auto depths = static_cast<int64_t>(model.depths.size());
+    for (const auto& [precision, timed] : in_order(config.precisions)) {
+      const auto batches = static_cast<int64_t>(config.batches.size());
+      units += batches * depths * (arms + (timed ? timed_runs : 0));
+      if (timed && config.times_prompt(model)) units += timed_runs;
+    }
+  }
+  return units;
+}
+
 void run_model(SpeedRun& run, const SpeedModel& speed_model, std::vector<CaseResult>& results) {
   std::optional<Model> model;
   at::ScalarType weights = at::kFloat, activations = at::kFloat;
@@ -58,6 +74,7 @@ ExperimentResult DecodeSpeed::run(RunContext& context) {
   kernels::ReadProbe probe(config_.probe_bytes);
   SpeedRun run{config_, context, threads, probe};
   std::vector<CaseResult> results;
+  context.begin_progress(units_of_work(config_));
   try {
     for (const SpeedModel& model : config_.models) run_model(run, model, results);
   } catch (const InterruptedError&) {

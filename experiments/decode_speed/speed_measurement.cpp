@@ -159,6 +159,7 @@ class CaseRunner {
         line.update(Json{{"rep", block}, {"tokens", config_.prefill}, {"ns", ns}});
         context_.folder.add_sample(line.dump());
       });
+      context_.advance_progress();
     }
     context_.log << result_.label() << ": prompts timed\n" << std::flush;
   }
@@ -169,6 +170,7 @@ class CaseRunner {
     found.depth = depth;
     found.arms.resize(config_.arms.size());
     if (!gate(found)) return;
+    context_.advance_progress(static_cast<int64_t>(config_.arms.size()));
     if (!timed()) return;
     for (size_t arm = 0; arm < config_.arms.size(); ++arm) {
       if (runs(found, arm)) attempt(arm, "profile", [&] { profile(found, arm); });
@@ -299,6 +301,7 @@ class CaseRunner {
           end_block();
           block = of_block;
         }
+        context_.advance_progress();
         if (!runs(found, arm) || !found.arms[arm].verdict.passed) continue;
         attempt(arm, fmt::format("depth {}, block {}", found.depth, block + 1),
                 [&, number = arm] { time_run(found, number, block); });

@@ -377,11 +377,22 @@ ExperimentResult EquivalenceExperiment::run(RunContext& context) {
   set_threads(threads_);
   results_.clear();
   ExperimentResult outcome;
+  const size_t settings = combinations_.positions.size() * combinations_.attentions.size();
+  const auto cases = static_cast<int64_t>(settings * combinations_.dtypes.size() *
+                                          combinations_.caches.size() *
+                                          combinations_.chunks.size());
+  context.begin_progress(static_cast<int64_t>(models_.size()) * cases);
   for (size_t i = 0; i < models_.size() && !interrupted(); ++i) {
+    int64_t recorded = 0;
     try {
-      CaseRunner runner(context.registry, combinations_,
-                        [&](const CaseResult& result) { record(context, result); });
+      CaseRunner runner(context.registry, combinations_, [&](const CaseResult& result) {
+        record(context, result);
+        if (recorded < cases) context.advance_progress();
+        ++recorded;
+      });
       runner.run(models_[i], texts_[i]);
+      // Combinations that are refused as a whole, or stand for several, are one case.
+      context.advance_progress(std::max<int64_t>(cases - recorded, 0));
     } catch (const InterruptedError&) {
       outcome.report.failures.push_back({"model " + models_[i].name, "interrupted before the end"});
     } catch (const UserError& error) {

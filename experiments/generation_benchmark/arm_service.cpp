@@ -39,8 +39,11 @@ class BenchmarkArmService final : public ArmService {
     if (asked.what == "gate") {
       return gate_json(EqualityGate(config_, one, control_, registry_).judge(arm_)).dump();
     }
+    if (asked.what == "trace") {
+      return nlohmann::json{{"trace", trace_once(config_, one, arm_, registry_)}}.dump();
+    }
     KVLAB_CHECK(asked.what == "run", "[generation_benchmark.serve] '", asked.what,
-                "' is no request; wanted gate or run");
+                "' is no request; wanted gate, run or trace");
     return sample_json(run_once(config_, one, arm_, registry_)).dump();
   }
 

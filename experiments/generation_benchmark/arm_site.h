@@ -44,6 +44,9 @@ class ArmSite {
   virtual GateResult gate(size_t arm) = 0;
   virtual Sample run(size_t arm) = 0;
 
+  /// Runs the arm and says when its parts ran, as Trace Event Format.
+  virtual std::string trace(size_t arm) = 0;
+
   /// The arm has nothing more to do.
   virtual void finish(size_t arm) = 0;
 };

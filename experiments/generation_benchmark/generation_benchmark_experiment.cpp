@@ -1,9 +1,11 @@
 #include "generation_benchmark_experiment.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "arm_service.h"
 #include "arm_site.h"
+#include "arm_traces.h"
 #include "bandwidth.h"
 #include "benchmark_report.h"
 #include "kvlab/core/error.h"
@@ -39,6 +41,19 @@ std::vector<GateResult> gate_case(const Case& one, ArmSite& site, std::vector<Ar
   return verdicts;
 }
 
+// Gates, warm-up runs and measured runs.
+int64_t units_of_work(const MeasureConfig& measure, size_t cases, size_t arms) {
+  return static_cast<int64_t>(cases * arms) * (1 + measure.warmup + measure.repeats);
+}
+
+void add_traces(ReportDocument traced, ExperimentResult& result) {
+  if (!traced.failures.empty()) result.passed = false;
+  std::move(traced.raw_files.begin(), traced.raw_files.end(),
+            std::back_inserter(result.report.raw_files));
+  std::move(traced.failures.begin(), traced.failures.end(),
+            std::back_inserter(result.report.failures));
+}
+
 }  // namespace
 
 GenerationBenchmark::GenerationBenchmark(ExperimentConfig& config, const Registry& registry)
@@ -67,6 +82,7 @@ ExperimentResult GenerationBenchmark::run(RunContext& context) {
       isolated ? separate_processes(config_, context) : share_process(config_, control, context);
   std::vector<CaseResult> results;
   std::unique_ptr<RunBandwidth> bandwidth;
+  ReportDocument traced;
   try {
     for (size_t arm = 0; arm < arms.size(); ++arm) {
       const auto load = [&] { arms[arm].model = site->load(arm); };
@@ -75,14 +91,21 @@ ExperimentResult GenerationBenchmark::run(RunContext& context) {
     }
     bandwidth = std::make_unique<RunBandwidth>(config_.shared.runtime.threads,
                                                arms[control].model.weight_bytes);
+    context.begin_progress(units_of_work(config_.shared.measure, cases.size(), arms.size()) +
+                           static_cast<int64_t>(traced_arms(config_, arms).size()));
     for (size_t i = 0; i < cases.size() && !arms[control].failure && !interrupted(); ++i) {
       attempt(arms[control], cases[i].label(), context.log, [&] { site->begin_case(cases[i], i); });
       if (arms[control].failure) break;  // nothing to compare with
       CaseResult result{cases[i], gate_case(cases[i], *site, arms, control, context.log),
                         bandwidth->why_none()};
       if (arms[control].failure) break;
+      context.advance_progress(static_cast<int64_t>(arms.size()));
       measure_case({config_, cases[i], i, *site, *bandwidth}, arms, context);
       results.push_back(std::move(result));
+    }
+    // After all cases, so that no timing holds what a trace takes.
+    if (!results.empty() && !arms[control].failure) {
+      write_traces(config_, cases[results.size() - 1], *site, arms, context, traced);
     }
     for (size_t arm = 0; arm < arms.size() && !interrupted(); ++arm) {
       if (arms[arm].failure) continue;
@@ -97,6 +120,7 @@ ExperimentResult GenerationBenchmark::run(RunContext& context) {
     write_file_atomically(context.folder.file("bandwidth.jsonl"), bandwidth->lines());
     result.report.raw_files.push_back({"bandwidth.jsonl", "../bandwidth.jsonl"});
   }
+  add_traces(std::move(traced), result);
   for (size_t arm = 0; isolated && arm < arms.size(); ++arm) {
     const std::string log = "arms/" + arms[arm].config.name + ".log";
     result.report.raw_files.push_back({log, "../" + log});

@@ -9,6 +9,7 @@
 
 #include "arm_site.h"
 #include "bandwidth.h"
+#include "kvlab/model/step_timeline.h"
 #include "kvlab/runtime/arm_runs.h"
 #include "kvlab/runtime/process.h"
 #include "kvlab/runtime/step_bound.h"
@@ -106,6 +107,25 @@ class HeldWatch {
   int64_t steps_ = 0, first_kv_ = 0, first_copied_ = 0;
 };
 
+// What a run of the case is given.
+SessionOptions case_options(const BenchmarkConfig& config, const Case& one, const ReadyArm& arm) {
+  const int64_t longest = config.workload.longest_output();
+  const int64_t length = std::min(one.prompt_length + longest - 1, arm.model->config().context);
+  SessionOptions options =
+      arm_session_options(config.shared.runtime, arm.config, one.batch, length);
+  options.arena.prefault = true;
+  return options;
+}
+
+GenerateOptions generation_of(const BenchmarkConfig& config) {
+  GenerateOptions generation;
+  generation.new_tokens = config.workload.longest_output();
+  generation.sampler = config.workload.sampler;
+  generation.stop_tokens = config.workload.stop_tokens;
+  generation.overflow = config.shared.runtime.overflow;
+  return generation;
+}
+
 }  // namespace
 
 std::vector<int64_t> curve_lengths(int64_t last) {
@@ -131,22 +151,14 @@ double Sample::tokens_per_second() const {
 Sample run_once(const BenchmarkConfig& config, const Case& one, const ReadyArm& arm,
                 const Registry& registry) {
   const int64_t longest = config.workload.longest_output();
-  const int64_t length = std::min(one.prompt_length + longest - 1, arm.model->config().context);
-  SessionOptions options =
-      arm_session_options(config.shared.runtime, arm.config, one.batch, length);
-  options.arena.prefault = true;
-
+  const SessionOptions options = case_options(config, one, arm);
   Sample sample;
   const auto start = Clock::now();
   Session session(*arm.model, registry, options);
   sample.setup_ns =
       std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
 
-  GenerateOptions generation;
-  generation.new_tokens = longest;
-  generation.sampler = config.workload.sampler;
-  generation.stop_tokens = config.workload.stop_tokens;
-  generation.overflow = config.shared.runtime.overflow;
+  GenerateOptions generation = generation_of(config);
   const double slowdown = planted_slowdown(config.trials, arm.config.name);
   HeldWatch watch(session, one.batch, longest);
   auto before = Clock::now();
@@ -183,6 +195,19 @@ Sample run_once(const BenchmarkConfig& config, const Case& one, const ReadyArm& 
   return sample;
 }
 
+std::string trace_once(const BenchmarkConfig& config, const Case& one, const ReadyArm& arm,
+                       const Registry& registry) {
+  Session session(*arm.model, registry, case_options(config, one, arm));
+  StepTimeline timeline;
+  StepProfile profile;
+  profile.timeline = &timeline;
+  session.profile_into(&profile);
+  (void)generate(session, one.prompts, generation_of(config));
+  session.profile_into(nullptr);
+  return trace_json(timeline, "kvlab run, " + arm.model->name + ", arm " + arm.config.name + ", " +
+                                  one.label());
+}
+
 void attempt(Arm& arm, const std::string& when, std::ostream& log,
              const std::function<void()>& work) {
   const std::optional<std::string> why = failure_of(work);
@@ -211,12 +236,16 @@ void measure_case(const CaseToMeasure& what, std::vector<Arm>& arms, RunContext&
   };
   try {
     for (int round = 0; round < measure.warmup; ++round) {
-      for (size_t arm = 0; arm < arms.size(); ++arm) run(arm, -1, 0);
+      for (size_t arm = 0; arm < arms.size(); ++arm) {
+        run(arm, -1, 0);
+        context.advance_progress();
+      }
     }
     size_t order = 0;
     what.bandwidth.begin_case(one);
     for (const auto& [block, arm] : run_order(measure, arms.size(), case_index)) {
       run(arm, block, static_cast<int>(order++));
+      context.advance_progress();
       // So many runs are a block where arms alternate, and as long as one where they do not.
       if (order % arms.size() == 0) {
         set_bandwidth(arms, case_index, what.bandwidth.end_block());

@@ -74,6 +74,11 @@ struct ReadyArm {
 Sample run_once(const BenchmarkConfig& config, const Case& one, const ReadyArm& arm,
                 const Registry& registry);
 
+/// Runs it once more for a timeline of its steps, as Trace Event Format. Reading the clock for each
+/// part takes time: nothing else is measured.
+std::string trace_once(const BenchmarkConfig& config, const Case& one, const ReadyArm& arm,
+                       const Registry& registry);
+
 /// Does the work of one arm in `work`. What it throws becomes the arm's failure, with `when` before
 /// it, and a line of the log; only InterruptedError passes through.
 void attempt(Arm& arm, const std::string& when, std::ostream& log,

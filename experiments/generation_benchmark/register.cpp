@@ -14,7 +14,7 @@ isolation: process
 limits: {seconds: 1}
 workload: {prompt: {ids: [1]}, new_tokens: [1], batch: 1, sampler: {type: greedy}, stop_tokens: [0]}
 runtime: {threads: 1}
-measure: {repeats: 1}
+measure: {repeats: 1, trace: true}
 published: [{what: a, value: b, source: c}]
 )";
 constexpr const char* kSeveralBatches = R"(

@@ -27,7 +27,7 @@ ModelFacts facts_from_json(const nlohmann::json& json);
 
 /// What an arm's process is asked for.
 struct Request {
-  std::string what;  ///< gate or run
+  std::string what;  ///< gate, run or trace
   size_t case_index = 0;
 };
 std::string request_text(const std::string& what, size_t case_index);

@@ -53,6 +53,11 @@ class SeparateProcesses final : public ArmSite {
                        [&](const Json& json) { return sample_from_json(json, *case_); });
   }
 
+  std::string trace(size_t arm) override {
+    return read_answer(*processes_[arm], ask(arm, "trace"),
+                       [](const Json& json) { return json.at("trace").get<std::string>(); });
+  }
+
   void finish(size_t arm) override {
     const ChildEnd end = processes_[arm]->finish();
     context_.log << fmt::format(

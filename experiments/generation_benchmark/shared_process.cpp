@@ -28,6 +28,9 @@ class SharedProcess final : public ArmSite {
 
   GateResult gate(size_t arm) override { return gate_->judge(arms_[arm]); }
   Sample run(size_t arm) override { return run_once(config_, *case_, arms_[arm], registry_); }
+  std::string trace(size_t arm) override {
+    return trace_once(config_, *case_, arms_[arm], registry_);
+  }
   void finish(size_t) override {}
 
  private:

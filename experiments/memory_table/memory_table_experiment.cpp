@@ -383,6 +383,10 @@ ReportSection MemoryTableExperiment::cache_section(RunContext& context,
                    {"reserved_measured", "Reserved, measured", "bytes", {}},
                    {"equal", "Measured against estimate", "", {}}};
   std::vector<PredictedPoint> points;
+  const auto measured =
+      std::count_if(variants_.begin(), variants_.end(),
+                    [](const Variant& variant) { return variant.payload.window == 0; });
+  context.begin_progress(measured * static_cast<int64_t>(caches_.size() * lengths_.size()));
   for (const Variant& variant : variants_) {
     if (variant.payload.window > 0) continue;
     for (const ComponentSpec& cache : caches_) {
@@ -390,6 +394,7 @@ ReportSection MemoryTableExperiment::cache_section(RunContext& context,
       const std::string arm = variant.label + ", " + to_string(cache);
       for (const int64_t length : lengths_) {
         if (interrupted()) break;
+        context.advance_progress();
         try {
           table.rows.push_back(cache_row(context, variant, length, cache, outcome, tally));
         } catch (const UserError& error) {

@@ -67,6 +67,7 @@ void QualityExperiment::score_all(RunContext& context, std::vector<RunningArm>& 
   const ControlDocument wanted(*arms[control].session, config_.documents[document]);
   std::vector<std::optional<DocumentScore>> scores(arms.size());
   for (size_t i = 0; i < arms.size(); ++i) {
+    context.advance_progress();  // the control's text is half of what it does here
     if (!arms[i].session) continue;
     try {
       scores[i] = score_document(wanted, *arms[i].session, config_.buckets, arms[i].scores.gated);
@@ -142,6 +143,7 @@ ExperimentResult QualityExperiment::run(RunContext& context) {
   if (!arms[config_.control_index()].scores.gated) {
     for (RunningArm& arm : arms) arm.scores.gated = false;
   }
+  context.begin_progress(static_cast<int64_t>(config_.documents.size() * arms.size()));
   try {
     for (size_t i = 0; i < config_.documents.size(); ++i) {
       check_interrupted();

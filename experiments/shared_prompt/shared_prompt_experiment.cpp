@@ -179,6 +179,7 @@ void SharedPromptExperiment::gate(RunContext& context, std::vector<ArmState>& ar
     } else {
       context.log << arm.config.name << ", fork against prefill: " << arm.fork->describe() << "\n";
     }
+    context.advance_progress(2);
   }
 }
 
@@ -202,11 +203,15 @@ void SharedPromptExperiment::measure(RunContext& context, std::vector<ArmState>&
     if (arm.failure) context.log << arm.config.name << " failed: " << *arm.failure << "\n";
   };
   for (int round = 0; round < config_.measure.warmup; ++round) {
-    for (Variant& variant : variants) run(variant, -1, 0);
+    for (Variant& variant : variants) {
+      run(variant, -1, 0);
+      context.advance_progress();
+    }
   }
   int order = 0;
   for (const auto& [block, variant] : run_order(config_.measure, variants.size(), 0)) {
     run(variants[variant], block, order++);
+    context.advance_progress();
   }
 }
 
@@ -238,6 +243,9 @@ ExperimentResult SharedPromptExperiment::run(RunContext& context) {
     variants.push_back({i, Mode::prefill, {}});
     variants.push_back({i, Mode::forked, {}});
   }
+  // Each variant has its part in the gate.
+  context.begin_progress(static_cast<int64_t>(variants.size()) *
+                         (1 + config_.measure.warmup + config_.measure.repeats));
   try {
     gate(context, arms, control);
     measure(context, arms, variants);

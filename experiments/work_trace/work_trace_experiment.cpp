@@ -186,6 +186,7 @@ void WorkTraceExperiment::trace_arms(RunContext& context, ExperimentResult& outc
       traces.push_back(trace_arm(context, arm, model));
       context.log << fmt::format("traced: arm {}: {} token-forwards for {} tokens\n", arm.name,
                                  traces.back().token_forwards, tokens_.size());
+      context.advance_progress();
     } catch (const InterruptedError&) {
       break;
     } catch (const UserError& error) {
@@ -388,6 +389,7 @@ void WorkTraceExperiment::count_arms(RunContext& context, ExperimentResult& outc
                               count_cell(work.token_forwards).text);
       context.log << "counted: arm " << arm.name << ": " << outcome.report.checks.back().detail
                   << "\n";
+      context.advance_progress();
     } catch (const InterruptedError&) {
       break;
     } catch (const UserError& error) {
@@ -413,6 +415,7 @@ ExperimentResult WorkTraceExperiment::run(RunContext& context) {
   set_threads(runtime_.threads);
   ExperimentResult outcome;
   outcome.report.control = control_;
+  context.begin_progress(static_cast<int64_t>(arms_.size()) * (counters_ ? 2 : 1));
   trace_arms(context, outcome);
   if (counters_) count_arms(context, outcome);
   for (const ArmConfig& arm : arms_) {

@@ -116,10 +116,26 @@ TEST(GenerationFiles, DumpHoldsTheLogitsAndEntriesOfTheRun) {
   EXPECT_EQ(segments(run), 1);
 }
 
-TEST(GenerationFiles, AFileThatCannotBeWrittenIsSaid) {
-  const ProgramResult result = generate({"--trace", "/proc/no/trace.json"});
-  EXPECT_NE(result.exit_code, 0);
-  EXPECT_NE(result.err.find("[command_line.--trace]"), std::string::npos) << result.err;
+TEST(GenerationFiles, AFileThatCannotBeWrittenIsRefusedBeforeAnythingRuns) {
+  const test::TemporaryFolder folder;
+  const std::string file = folder.write("file", "x");
+  const std::vector<std::vector<std::string>> refused = {
+      {"--trace", "/proc/no/trace.json"}, {"--trace", folder.file(".")}, {"--trace", ""},
+      {"--trace", file + "/trace.json"},  {"--dump", file},              {"--dump", file + "/below"},
+      {"--dump", "/proc/no"}};
+  for (const std::vector<std::string>& options : refused) {
+    const ProgramResult result = generate(options);
+    EXPECT_EQ(result.exit_code, 2) << options[1] << "\n" << result.err;
+    EXPECT_NE(result.err.find("[command_line." + options[0] + "]"), std::string::npos)
+        << result.err;
+    EXPECT_EQ(result.out, "") << "nothing was generated";
+  }
+  // What is refused for another reason leaves nothing behind.
+  const ProgramResult other =
+      generate({"--dump", folder.file("new"), "--trace", folder.file("t.json"), "--cache", "no"});
+  EXPECT_EQ(other.exit_code, 2) << other.err;
+  EXPECT_FALSE(std::filesystem::exists(folder.file("new")));
+  EXPECT_FALSE(std::filesystem::exists(folder.file("t.json")));
 }
 
 }  // namespace

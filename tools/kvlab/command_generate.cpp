@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <fstream>
 #include <iostream>
 #include <limits>
 #include <memory>
@@ -13,10 +12,12 @@
 #include "generation_dump.h"
 #include "json_output.h"
 #include "kvlab/model/step_timeline.h"
+#include "kvlab/runtime/durable_file.h"
 #include "kvlab/runtime/generator.h"
 #include "kvlab/runtime/process.h"
+#include "kvlab/runtime/progress_bar.h"
 #include "model_options.h"
-#include "progress.h"
+#include "output_path.h"
 #include "text_input.h"
 
 namespace kvlab {
@@ -39,6 +40,7 @@ struct GenerateArguments {
   bool models_stop_tokens = false;
   std::string overflow = "error";
   std::string trace, dump;  // a file and a folder; empty for none
+  CLI::Option *trace_option = nullptr, *dump_option = nullptr;
 
   SamplerConfig sampler() const;
   OverflowPolicy policy() const;
@@ -183,10 +185,11 @@ std::vector<int32_t> stop_tokens(const GenerateArguments& arguments, const Model
 
 void write_trace(const std::string& path, const StepTimeline& timeline,
                  const std::string& process) {
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  file << trace_json(timeline, process);
-  file.close();
-  KVLAB_CHECK(!file.fail(), "[command_line.--trace] '", path, "' cannot be written");
+  try {
+    write_file_atomically(path, trace_json(timeline, process));
+  } catch (const StorageError& error) {
+    throw UserError(detail::concat("[command_line.--trace] ", error.what()));
+  }
   std::cerr << "generate: " << timeline.parts().size() << " parts of steps in " << path
             << "; open it at ui.perfetto.dev or chrome://tracing\n";
 }
@@ -194,6 +197,9 @@ void write_trace(const std::string& path, const StepTimeline& timeline,
 int run_generate(const GenerateArguments& arguments) {
   const bool json = arguments.model.json;
   arguments.input.check_given();
+  // A long generation must not end with nowhere to write.
+  if (arguments.trace_option->count() > 0) check_output_file("--trace", arguments.trace);
+  if (arguments.dump_option->count() > 0) check_output_folder("--dump", arguments.dump);
   GenerateOptions options;
   options.new_tokens = arguments.new_tokens;
   options.sampler = arguments.sampler();
@@ -302,10 +308,13 @@ void add_generate_command(CLI::App& app, Invocation& invocation) {
       ->add_option("--overflow", arguments->overflow,
                    "Where the text outgrows its room: error (refused before it starts) or stop")
       ->capture_default_str();
-  command->add_option("--trace", arguments->trace,
-                      "Write when each part of each layer ran to this file (Trace Event Format)");
-  command->add_option("--dump", arguments->dump,
-                      "Write logits, keys and values, and block tables to this folder (safetensors)");
+  arguments->trace_option =
+      command->add_option("--trace", arguments->trace,
+                          "Write when each part of each layer ran to this file (Trace Event "
+                          "Format)");
+  arguments->dump_option = command->add_option(
+      "--dump", arguments->dump,
+      "Write logits, keys and values, and block tables to this folder (safetensors)");
   command->callback([arguments, &invocation] {
     invocation.run = [arguments] { return run_generate(*arguments); };
   });

@@ -9,8 +9,8 @@
 #include "json_output.h"
 #include "kvlab/runtime/generator.h"
 #include "kvlab/runtime/process.h"
+#include "kvlab/runtime/progress_bar.h"
 #include "model_options.h"
-#include "progress.h"
 #include "text_input.h"
 
 namespace kvlab {

@@ -40,12 +40,7 @@ struct SegmentTable {
 
 }  // namespace
 
-GenerationDump::GenerationDump(std::string folder) : folder_(std::move(folder)) {
-  std::error_code error;
-  std::filesystem::create_directories(folder_, error);
-  KVLAB_CHECK(!error, "[command_line.--dump] the folder '", folder_,
-              "' cannot be made: ", error.message());
-}
+GenerationDump::GenerationDump(std::string folder) : folder_(std::move(folder)) {}
 
 void GenerationDump::add_logits(std::span<const float> logits) {
   logits_.insert(logits_.end(), logits.begin(), logits.end());
@@ -92,6 +87,10 @@ void GenerationDump::write(const Session& session, const Registry& registry) con
     blocks[prefix + ".key_address"] = whole_numbers(table.key_address);
     blocks[prefix + ".value_address"] = whole_numbers(table.value_address);
   }
+  std::error_code error;
+  std::filesystem::create_directories(folder_, error);
+  KVLAB_CHECK(!error, "[command_line.--dump] the folder '", folder_,
+              "' cannot be made: ", error.message());
   write_safetensors(folder_ + "/logits.safetensors", logits, metadata);
   write_safetensors(folder_ + "/kv.safetensors", entries, metadata);
   write_safetensors(folder_ + "/blocks.safetensors", blocks, metadata);

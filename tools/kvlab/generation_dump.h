@@ -12,7 +12,6 @@ namespace kvlab {
 /// Collects logits while a session generates, and writes a folder of safetensors files at the end.
 class GenerationDump {
  public:
-  /// Creates `folder` where it is not there. Throws UserError where it cannot be made.
   explicit GenerationDump(std::string folder);
 
   /// Keeps a copy of the logits that one token is chosen from.

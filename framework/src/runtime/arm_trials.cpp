@@ -10,6 +10,7 @@ ArmTrials parse_arm_trials(ConfigReader& reader, const ComparisonConfig& compari
   std::optional<ConfigReader> child = reader.optional_child(key);
   if (!child) return trials;
   trials.aa = child->boolean_or("aa", trials.aa);
+  trials.trace = child->boolean_or("trace", trials.trace);
   if (auto planted = child->optional_child("planted_slowdown")) {
     std::vector<std::string> names = {comparison.control + kAgainSuffix};
     for (const ArmConfig& arm : comparison.arms) names.push_back(arm.name);

@@ -18,6 +18,7 @@
 #include "kvlab/runtime/report_terminal.h"
 #include "kvlab/runtime/report_writer.h"
 #include "kvlab/runtime/run_log.h"
+#include "kvlab/runtime/run_progress.h"
 #include "kvlab/runtime/terminal_colour.h"
 #include "kvlab/runtime/visible_text.h"
 
@@ -118,6 +119,14 @@ void check_isolation(LoadedExperiment& loaded) {
                                           " does all of its work in one process; delete the key"));
 }
 
+// The bar is gone before anything else is printed, also where the experiment throws.
+ExperimentResult run_watched(LoadedExperiment& loaded, RunContext context, RunLog& log,
+                             bool on_standard_error) {
+  RunProgress progress(loaded.config.kind, log, {.draws = on_standard_error});
+  context.progress = &progress;
+  return loaded.experiment->run(context);
+}
+
 // An experiment may take a full disk for the failure of an arm.
 void check_storage(const RunFolder& folder) {
   if (!folder.storage_failure().empty()) throw StorageError(folder.storage_failure());
@@ -137,6 +146,14 @@ void refuse_sweep(const ConfigNode& root) {
 }
 
 }  // namespace
+
+void RunContext::begin_progress(int64_t total) const {
+  if (progress != nullptr) progress->begin(total);
+}
+
+void RunContext::advance_progress(int64_t units) const {
+  if (progress != nullptr) progress->advance(units);
+}
 
 std::unique_ptr<ArmService> Experiment::serve_arm(const std::string& name, const Registry&) {
   throw UserError(detail::concat("[runtime.experiment] arm '", name,
@@ -176,7 +193,7 @@ int run_experiment(LoadedExperiment& loaded, const Registry& registry, const Run
   std::ostream& log = run_log.stream();
   RunContext context{registry, folder, out, log, options.program};
   try {
-    ExperimentResult result = loaded.experiment->run(context);
+    ExperimentResult result = run_watched(loaded, context, run_log, &screen == &std::cerr);
     check_storage(folder);
     const bool stopped = interrupted();
     if (stopped) mark_interrupted(result.report);

@@ -8,6 +8,7 @@
 #include <streambuf>
 
 #include "kvlab/core/error.h"
+#include "kvlab/runtime/progress_bar.h"
 #include "kvlab/runtime/visible_text.h"
 
 namespace kvlab {
@@ -26,6 +27,8 @@ class RunLog::LineBuffer : public std::streambuf {
     // A log that cannot be written must not end the run: its results are written elsewhere.
     logger_.set_error_handler([](const std::string&) {});
   }
+
+  void keep_below(ProgressBar* bar) { bar_ = bar; }
 
   ~LineBuffer() override {
     if (!line_.empty()) end_line();
@@ -52,12 +55,15 @@ class RunLog::LineBuffer : public std::streambuf {
   }
 
   void end_line() {
+    if (bar_ != nullptr) bar_->clear();
     logger_.info("{}", visible_text(line_));
     line_.clear();
+    if (bar_ != nullptr) bar_->redraw();
   }
 
   spdlog::logger logger_;
   std::string line_;
+  ProgressBar* bar_ = nullptr;
 };
 
 RunLog::RunLog(std::ostream& screen, const std::string& path) : stream_(nullptr) {
@@ -72,5 +78,7 @@ RunLog::RunLog(std::ostream& screen, const std::string& path) : stream_(nullptr)
 RunLog::~RunLog() { stream_.rdbuf(nullptr); }
 
 std::ostream& RunLog::stream() { return stream_; }
+
+void RunLog::keep_below(ProgressBar* bar) { buffer_->keep_below(bar); }
 
 }  // namespace kvlab

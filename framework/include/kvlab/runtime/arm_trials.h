@@ -22,16 +22,17 @@ struct ArmTrials {
   bool aa = true;  ///< measure the control a second time under another name
   /// Busy waiting added to each step of an arm, as a factor of its time: 1.05 makes it 5 % slower.
   std::map<std::string, double> planted_slowdown;
+  bool trace = false;  ///< after measuring, run each arm once more and write when its parts ran
 };
 
-/// Reads `measure:` as `parse_measure`, and leaves `aa` and `planted_slowdown` to
+/// Reads `measure:` as `parse_measure`, and leaves `aa`, `planted_slowdown` and `trace` to
 /// `parse_arm_trials`: for kinds that compare arms and read their parts one by one. Throws
 /// UserError.
 MeasureConfig parse_measure_of_trials(ConfigReader& reader, const std::string& key = "measure");
 
-/// Reads `aa` and `planted_slowdown` of `measure:`; its other keys are `parse_measure`'s. Call it
-/// after `parse_comparison` or `parse_measure_of_trials`, which leave both to the kind. A slowdown
-/// names an arm, or the second control. Throws UserError.
+/// Reads `aa`, `planted_slowdown` and `trace` of `measure:`; its other keys are `parse_measure`'s.
+/// Call it after `parse_comparison` or `parse_measure_of_trials`, which leave them to the kind. A
+/// slowdown names an arm, or the second control. Throws UserError.
 ArmTrials parse_arm_trials(ConfigReader& reader, const ComparisonConfig& comparison,
                            const std::string& key = "measure");
 

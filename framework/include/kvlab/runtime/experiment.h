@@ -15,6 +15,7 @@
 namespace kvlab {
 
 class ArmService;
+class RunProgress;
 
 /// The kvlab command line that this program is; arms in processes of their own are started from it.
 inline constexpr const char* kThisProgram = "/proc/self/exe";
@@ -26,6 +27,12 @@ struct RunContext {
   std::ostream& out;  ///< results, e.g. streamed text
   std::ostream& log;  ///< progress: one plain line per case
   std::string program = kThisProgram;
+  RunProgress* progress = nullptr;  ///< who watches, if anyone
+
+  /// Tells whoever watches how many units of work are to come: take ones that last about as long.
+  void begin_progress(int64_t total) const;
+  /// Tells that units are done, or will never be.
+  void advance_progress(int64_t units = 1) const;
 };
 
 /// What a run found. `report` needs title, sections, conclusions, varied and so on; the runner adds

@@ -7,6 +7,8 @@
 
 namespace kvlab {
 
+class ProgressBar;
+
 /// An output stream whose lines are copied to `screen` and appended to `path` with a UTC time. The
 /// file is flushed after every line, so that it tells how far a run came that was killed.
 class RunLog {
@@ -18,6 +20,9 @@ class RunLog {
   RunLog& operator=(const RunLog&) = delete;
 
   std::ostream& stream();
+
+  /// Keeps a bar below the lines on the screen until the next call; nullptr for none.
+  void keep_below(ProgressBar* bar);
 
  private:
   class LineBuffer;
