@@ -120,9 +120,10 @@ TEST(GenerationFiles, AFileThatCannotBeWrittenIsRefusedBeforeAnythingRuns) {
   const test::TemporaryFolder folder;
   const std::string file = folder.write("file", "x");
   const std::vector<std::vector<std::string>> refused = {
-      {"--trace", "/proc/no/trace.json"}, {"--trace", folder.file(".")}, {"--trace", ""},
-      {"--trace", file + "/trace.json"},  {"--dump", file},              {"--dump", file + "/below"},
-      {"--dump", "/proc/no"}};
+      {"--trace", "/proc/no/trace.json"}, {"--trace", "/proc/trace.json"},
+      {"--trace", folder.file(".")},      {"--trace", file + "/trace.json"},
+      {"--dump", "/proc/no"},             {"--dump", file},
+      {"--dump", file + "/below"}};
   for (const std::vector<std::string>& options : refused) {
     const ProgramResult result = generate(options);
     EXPECT_EQ(result.exit_code, 2) << options[1] << "\n" << result.err;
@@ -133,7 +134,7 @@ TEST(GenerationFiles, AFileThatCannotBeWrittenIsRefusedBeforeAnythingRuns) {
   // What is refused for another reason leaves nothing behind.
   const ProgramResult other =
       generate({"--dump", folder.file("new"), "--trace", folder.file("t.json"), "--cache", "no"});
-  EXPECT_EQ(other.exit_code, 2) << other.err;
+  EXPECT_EQ(other.exit_code, 4) << other.err;
   EXPECT_FALSE(std::filesystem::exists(folder.file("new")));
   EXPECT_FALSE(std::filesystem::exists(folder.file("t.json")));
 }

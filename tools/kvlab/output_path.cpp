@@ -1,8 +1,10 @@
 #include "output_path.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 
@@ -14,9 +16,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The root of /proc and read-only file systems refuse even those who may do everything.
+// A file is made and removed: permissions alone do not say it, e.g. of /proc to its superuser.
 void check_takes_files(const std::string& option, const fs::path& folder, const std::string& path) {
-  if (access(folder.c_str(), W_OK | X_OK) == 0) return;
+  std::string probe = (folder / ".kvlab-XXXXXX").string();
+  const int descriptor = mkostemp(probe.data(), O_CLOEXEC);
+  if (descriptor >= 0) {
+    close(descriptor);
+    unlink(probe.c_str());
+    return;
+  }
   throw UserError(detail::concat("[command_line.", option, "] '", path,
                                  "' cannot be written: the folder '", folder.string(),
                                  "' takes no files (", std::strerror(errno), ")"));
