@@ -3,39 +3,23 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "conversation_report.h"
 #include "kvlab/core/error.h"
 #include "kvlab/runtime/arm_runs.h"
 #include "kvlab/runtime/arms.h"
-#include "kvlab/runtime/figures.h"
 #include "kvlab/runtime/model.h"
 #include "kvlab/runtime/process.h"
 #include "kvlab/runtime/prompt.h"
-#include "kvlab/runtime/statistics.h"
+#include "kvlab/runtime/whole_blocks.h"
 
 namespace kvlab::experiments::conversation_kind {
 
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-constexpr Mode kModes[] = {Mode::kept, Mode::refed};
-constexpr double kMebibyte = 1024.0 * 1024.0;
-constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
-
-size_t index(Mode mode) { return static_cast<size_t>(mode); }
-
-// Time to the first token of `turn` in every block.
-std::vector<double> first_ms(const std::vector<Turns>& runs, size_t turn, size_t blocks) {
-  std::vector<double> times;
-  for (size_t i = 0; i < blocks; ++i) {
-    times.push_back(1e-6 * static_cast<double>(runs[i][turn].ttft_ns));
-  }
-  return times;
-}
 
 // Compares answers up to where they part; the logits there still come from the same text.
 LogitComparison compare_answers(const Turns& wanted, const AnswerLogits& wanted_logits,
@@ -60,69 +44,103 @@ std::string sample_line(const ArmState& arm, Mode mode, int block, size_t turn, 
                      {"ttft_ns", done.ttft_ns},
                      {"decode_ns", done.decode_ns},
                      {"bytes", {{"payload", done.payload}, {"reserved", done.reserved}}},
-                     {"work", {{"token_forwards", done.token_forwards}}}};
+                     {"work", {{"token_forwards", done.token_forwards}}},
+                     {"flags", Json::parse(contention_json(done.contention))}};
   return line.dump();
+}
+
+// Ratios need blocks in which every arm ran in both modes and none stood still.
+int keep_whole_blocks(std::vector<ArmState>& arms) {
+  std::vector<std::vector<bool>> stood_still;
+  for (const ArmState& arm : arms) {
+    if (arm.failure) continue;
+    for (const std::vector<Turns>& runs : arm.runs) {
+      std::vector<bool>& blocks = stood_still.emplace_back();
+      for (const Turns& turns : runs) {
+        blocks.push_back(std::any_of(turns.begin(), turns.end(), [](const Turn& turn) {
+          return turn.contention.suspended;
+        }));
+      }
+    }
+  }
+  const WholeBlocks whole = whole_blocks(stood_still);
+  for (ArmState& arm : arms) {
+    if (arm.failure) continue;
+    for (std::vector<Turns>& runs : arm.runs) keep_blocks(runs, whole);
+  }
+  return whole.suspended;
 }
 
 }  // namespace
 
 const char* mode_name(Mode mode) { return mode == Mode::kept ? "kept" : "refed"; }
 
-ConversationExperiment::ConversationExperiment(ExperimentConfig& config, const Registry& registry) {
-  ConfigReader& reader = config.reader;
-  source_ = parse_model(reader);
-  arms_ = parse_arms(reader);
-  control_ = parse_control(reader, arms_);
-  runtime_ = parse_runtime(reader);
-  measure_ = parse_measure(reader);
-  const ModelConfig shape = model_shape(source_);
-  const auto tokenizer = load_tokenizer(source_);
-  ConfigReader workload = reader.child("workload");
-  const ConversationSpec conversation(workload.child("conversation"));
-  turns_ = conversation.turns({source_.name, tokenizer.get(), shape.vocabulary});
-  new_tokens_ = workload.integer("new_tokens", {2, 1 << 20});
-  sampler_ = parse_sampler(workload);
-  if (longest_text() > shape.context) {
-    workload.fail("new_tokens",
-                  detail::concat(turns_.size(), " turns with answers of ", new_tokens_,
-                                 " tokens need a length of ", longest_text(),
-                                 ", the model's context is ", shape.context));
-  }
-  workload.finish();
-  check_arms(reader, arms_, runtime_, source_, registry, 1, longest_text());
+bool ConversationConfig::is_second_control(const ArmConfig& arm) const {
+  return trials.aa && arm.name == shared.control + kAgainSuffix;
 }
 
-int64_t ConversationExperiment::longest_text() const {
+int64_t ConversationConfig::longest_text() const {
   int64_t length = -1;  // the last token of the last answer is never fed
-  for (const auto& turn : turns_) length += static_cast<int64_t>(turn.size()) + new_tokens_;
+  for (const auto& turn : turns) length += static_cast<int64_t>(turn.size()) + new_tokens;
   return length;
+}
+
+ConversationExperiment::ConversationExperiment(ExperimentConfig& config, const Registry& registry) {
+  ConfigReader& reader = config.reader;
+  config_.shared = parse_comparison(reader);
+  config_.trials = parse_arm_trials(reader, config_.shared);
+  if (config_.trials.aa) add_second_control(reader, config_.shared);
+  const ModelConfig shape = model_shape(config_.shared.model);
+  const auto tokenizer = load_tokenizer(config_.shared.model);
+  ConfigReader workload = reader.child("workload");
+  const ConversationSpec conversation(workload.child("conversation"));
+  config_.turns =
+      conversation.turns({config_.shared.model.name, tokenizer.get(), shape.vocabulary});
+  config_.new_tokens = workload.integer("new_tokens", {2, 1 << 20});
+  config_.sampler = parse_sampler(workload);
+  if (config_.longest_text() > shape.context) {
+    workload.fail("new_tokens",
+                  detail::concat(config_.turns.size(), " turns with answers of ",
+                                 config_.new_tokens, " tokens need a length of ",
+                                 config_.longest_text(), ", the model's context is ",
+                                 shape.context));
+  }
+  workload.finish();
+  check_arms(reader, config_.shared.arms, config_.shared.runtime, config_.shared.model, registry, 1,
+             config_.longest_text());
 }
 
 Turns ConversationExperiment::converse(const Registry& registry, const ArmState& arm, Mode mode,
                                        AnswerLogits* logits) const {
-  Session session(*arm.model, registry,
-                  arm_session_options(runtime_, arm.config, 1, longest_text()));
+  SessionOptions session_options =
+      arm_session_options(config_.shared.runtime, arm.config, 1, config_.longest_text());
+  session_options.arena.prefault = true;
+  Session session(*arm.model, registry, session_options);
   std::vector<int32_t> text;
   Turns turns;
-  for (size_t i = 0; i < turns_.size(); ++i) {
-    text.insert(text.end(), turns_[i].begin(), turns_[i].end());
+  for (size_t i = 0; i < config_.turns.size(); ++i) {
+    text.insert(text.end(), config_.turns[i].begin(), config_.turns[i].end());
     if (mode == Mode::refed) session.reset();
     GenerateOptions options;
-    options.new_tokens = new_tokens_;
-    options.sampler = sampler_;
-    options.sampler.seed +=
-        i;  // another answer draws other numbers, the same in every arm and mode
+    options.new_tokens = config_.new_tokens;
+    options.sampler = config_.sampler;
+    // Another answer draws other numbers, the same in every arm and mode.
+    options.sampler.seed += i;
     if (logits != nullptr) {
       logits->emplace_back();
       options.on_logits = [&](int, int64_t, std::span<const float> row) {
         logits->back().emplace_back(row.begin(), row.end());
       };
     }
-    const int64_t before = session.work().token_forwards;
+    const WorkCounters before = session.work();
+    PlantedSlowdown slowdown(planted_slowdown(config_.trials, arm.config.name));
+    options.on_token = [&](int, int32_t) { slowdown.after_step(); };
+    const ContentionMeter meter;
     const GenerateResult result = generate_more(session, {text}, options);
     Turn turn;
+    turn.contention = meter.finish(result.work.steps - before.steps, result.token_ns);
     turn.text_tokens = static_cast<int64_t>(text.size());
-    turn.token_forwards = result.work.token_forwards - before;
+    turn.token_forwards = result.work.token_forwards - before.token_forwards;
     turn.ttft_ns = result.ttft_ns;
     turn.decode_ns = result.decode_ns();
     turn.payload = result.payload;
@@ -138,19 +156,20 @@ std::vector<int64_t> ConversationExperiment::expected_forwards(const ArmState& a
                                                                Mode mode) const {
   std::vector<int64_t> expected;
   int64_t text = 0;
-  for (size_t i = 0; i < turns_.size(); ++i) {
-    const auto said = static_cast<int64_t>(turns_[i].size());
+  for (size_t i = 0; i < config_.turns.size(); ++i) {
+    const auto said = static_cast<int64_t>(config_.turns[i].size());
     text += said;
     int64_t fed = 0;
     if (arm.traits.keeps_nothing) {
-      for (int64_t step = 0; step < new_tokens_; ++step) fed += text + step;
+      for (int64_t step = 0; step < config_.new_tokens; ++step) fed += text + step;
     } else if (mode == Mode::refed || i == 0) {
-      fed = text + new_tokens_ - 1;
+      fed = text + config_.new_tokens - 1;
     } else {
-      fed = 1 + said + new_tokens_ - 1;  // the end of the last answer was sampled and never fed
+      // The end of the last answer was sampled and never fed.
+      fed = 1 + said + config_.new_tokens - 1;
     }
     expected.push_back(fed);
-    text += new_tokens_;
+    text += config_.new_tokens;
   }
   return expected;
 }
@@ -162,7 +181,7 @@ void ConversationExperiment::gate(RunContext& context, std::vector<ArmState>& ar
   for (ArmState& arm : arms) {
     for (const Mode mode : kModes) {
       context.advance_progress();
-      if (arm.failure) continue;
+      if (arm.failure || config_.is_second_control(arm.config)) continue;
       arm.failure = failure_of([&] {
         AnswerLogits logits;
         const Turns found = converse(context.registry, arm, mode, &logits);
@@ -176,6 +195,7 @@ void ConversationExperiment::gate(RunContext& context, std::vector<ArmState>& ar
                fmt::format("answers of the control fed again, cache {}", mode_name(mode)), good,
                comparison.describe()});
           outcome.passed = outcome.passed && good;
+          arm.equal = arm.equal && good;
         }
         std::vector<int64_t> forwards;
         for (const Turn& turn : found) forwards.push_back(turn.token_forwards);
@@ -207,145 +227,44 @@ void ConversationExperiment::measure(RunContext& context, std::vector<ArmState>&
       for (size_t i = 0; i < turns.size(); ++i) {
         context.folder.add_sample(sample_line(arm, mode, block, i, turns[i]));
       }
-      arm.runs[index(mode)].push_back(std::move(turns));
+      arm.runs[mode_index(mode)].push_back(std::move(turns));
     });
   };
-  for (int round = 0; round < measure_.warmup; ++round) {
+  const MeasureConfig& measure = config_.shared.measure;
+  for (int round = 0; round < measure.warmup; ++round) {
     for (size_t variant = 0; variant < 2 * arms.size(); ++variant) run(variant, -1);
     context.advance_progress(static_cast<int64_t>(2 * arms.size()));
   }
-  for (const auto& [block, variant] : run_order(measure_, 2 * arms.size(), 0)) {
+  for (const auto& [block, variant] : run_order(measure, 2 * arms.size(), 0)) {
     run(variant, block);
     context.advance_progress();
   }
 }
 
-void ConversationExperiment::report(const std::vector<ArmState>& arms,
-                                    ExperimentResult& outcome) const {
-  ReportDocument& report = outcome.report;
-  report.control = control_ + ", fed again in each turn";
-  report.varied.push_back(
-      "mode: `kept` keeps the cache between turns, `refed` empties it and feeds the "
-      "whole conversation again");
-  ReportTable table{"turns", "Turn by turn", {}, {}, ""};
-  table.columns = {{"arm", "Arm", "", {}},
-                   {"mode", "Cache", "", {}},
-                   {"turn", "Turn", "", {}},
-                   {"text", "Conversation", "tokens", {}},
-                   {"forwards", "Token-forwards", "", BetterDirection::lower},
-                   {"ttft", "First token", "ms", BetterDirection::lower},
-                   {"ratio", "Refed / kept", "", BetterDirection::higher},
-                   {"payload", "Payload", "MiB", BetterDirection::lower},
-                   {"reserved", "Reserved", "MiB", BetterDirection::lower},
-                   {"n", "n", "", {}}};
-  table.note =
-      "Times are medians over blocks; ratios of times to the first token are geometric means "
-      "with a 95 % t-interval, not adjusted for their number. Bytes are those at the end of "
-      "the turn. Token-forwards include the answer's.";
-  std::vector<LineSeries> lines;
-  for (const ArmState& arm : arms) {
-    report.varied.push_back("arm " + arm.config.name + ": cache " + to_string(arm.config.cache));
-    if (arm.failure) {
-      report.failures.push_back({"arm " + arm.config.name, *arm.failure});
-      outcome.passed = false;
-      continue;
-    }
-    const auto& kept = arm.runs[index(Mode::kept)];
-    const auto& refed = arm.runs[index(Mode::refed)];
-    const size_t blocks = std::min(kept.size(), refed.size());
-    if (blocks == 0) continue;
-    RatioInterval ratio;
-    for (const Mode mode : kModes) {
-      LineSeries line;
-      line.name = arm.config.name + ", " + mode_name(mode);
-      line.dashed = mode == Mode::refed;
-      for (size_t i = 0; i < turns_.size(); ++i) {
-        const std::vector<double> times = first_ms(arm.runs[index(mode)], i, blocks);
-        const Turn& turn = arm.runs[index(mode)].front()[i];
-        const double middle = median(times);
-        ReportCell ratio_shown = empty_cell();
-        if (mode == Mode::kept) {
-          ratio = ratio_t_interval(first_ms(refed, i, blocks), times);
-          ratio_shown = ratio_cell(ratio);
-        }
-        const auto shown = static_cast<int64_t>(i + 1);
-        table.rows.push_back({text_cell(arm.config.name), text_cell(mode_name(mode)),
-                              count_cell(shown), count_cell(turn.text_tokens),
-                              count_cell(turn.token_forwards), number_cell(middle, 1), ratio_shown,
-                              number_cell(static_cast<double>(turn.payload) / kMebibyte, 2),
-                              number_cell(static_cast<double>(turn.reserved) / kMebibyte, 2),
-                              count_cell(static_cast<int64_t>(blocks))});
-        line.points.push_back(
-            {static_cast<double>(shown), middle, quantile(times, 0.25), quantile(times, 0.75)});
-        const auto metric = [&](const char* name, double value, const char* unit, bool timed) {
-          outcome.metrics.push_back({arm.config.name,
-                                     name,
-                                     value,
-                                     unit,
-                                     static_cast<int64_t>(blocks),
-                                     kNone,
-                                     kNone,
-                                     BetterDirection::lower,
-                                     {{"mode", mode_name(mode)}, {"turn", std::to_string(shown)}},
-                                     timed});
-        };
-        metric("ttft", middle, "ms", true);
-        metric("token_forwards", static_cast<double>(turn.token_forwards), "tokens", false);
-        metric("payload", static_cast<double>(turn.payload), "bytes", false);
-        metric("reserved", static_cast<double>(turn.reserved), "bytes", false);
-      }
-      lines.push_back(std::move(line));
-    }
-    const std::string interval =
-        ratio.low && ratio.high
-            ? fmt::format("{:.2f}x ({:.2f} to {:.2f})", ratio.ratio, *ratio.low, *ratio.high)
-            : fmt::format("{:.2f}x (n=1)", ratio.ratio);
-    report.conclusions.push_back(fmt::format(
-        "{}: in the last turn, keeping the cache takes {} token-forwards instead of {}; {}.",
-        arm.config.name, kept.front().back().token_forwards, refed.front().back().token_forwards,
-        ratio.excludes()
-            ? "feeding all of it again takes " + interval + " the time to the first token"
-            : "the time to the first token is not distinguishable, refed / kept " + interval));
-  }
-  report.held_fixed = {
-      "model " + source_.name + ", weights " + dtype_name(runtime_.weights) + ", activations " +
-          dtype_name(runtime_.activations),
-      fmt::format("{} turns, answers of {} tokens, none stopped early", turns_.size(), new_tokens_),
-      fmt::format("{} threads, {} blocks", runtime_.threads, measure_.repeats)};
-  if (table.rows.empty()) {
-    report.conclusions = {"No firm conclusion: no block was finished."};
-    return;
-  }
-  report.sections.push_back(
-      {"Turns",
-       {},
-       {table},
-       {line_chart({"first_token", "Time to the first token of each answer",
-                    "Medians; bars from the first to the third quartile over blocks."},
-                   {"Turn"}, {"First token [ms]"}, lines)}});
-}
-
 ExperimentResult ConversationExperiment::run(RunContext& context) {
-  set_threads(runtime_.threads);
+  const RuntimeConfig& runtime = config_.shared.runtime;
+  set_threads(runtime.threads);
   ExperimentResult outcome;
   std::map<std::string, Model> models;  // by position encoding; arms may replace the model's own
   std::vector<ArmState> arms;
   size_t control = 0;
-  for (size_t i = 0; i < arms_.size(); ++i) {
-    const std::string key = arms_[i].position ? to_string(*arms_[i].position) : "";
+  for (size_t i = 0; i < config_.shared.arms.size(); ++i) {
+    const ArmConfig& arm_config = config_.shared.arms[i];
+    const std::string key = arm_config.position ? to_string(*arm_config.position) : "";
     if (!models.contains(key)) {
-      models.emplace(
-          key, load_model(source_, runtime_.weights, runtime_.activations, arms_[i].position));
+      models.emplace(key, load_model(config_.shared.model, runtime.weights, runtime.activations,
+                                     arm_config.position));
     }
     ArmState arm;
-    arm.config = arms_[i];
+    arm.config = arm_config;
     arm.model = &models.at(key);
-    const SessionOptions options = arm_session_options(runtime_, arms_[i], 1, longest_text());
-    arm.traits =
-        context.registry.cache_traits(arms_[i].cache, session_shape(arm.model->config(), options));
+    const SessionOptions options =
+        arm_session_options(runtime, arm_config, 1, config_.longest_text());
+    arm.traits = context.registry.cache_traits(arm_config.cache,
+                                               session_shape(arm.model->config(), options));
     arm.gated =
-        arm.traits.exact && runtime_.activations == at::kFloat && options.cache_dtype == at::kFloat;
-    if (arms_[i].name == control_) control = i;
+        arm.traits.exact && runtime.activations == at::kFloat && options.cache_dtype == at::kFloat;
+    if (arm_config.name == config_.shared.control) control = i;
     arms.push_back(std::move(arm));
   }
   // Against an approximate control nothing has to be equal.
@@ -360,7 +279,8 @@ ExperimentResult ConversationExperiment::run(RunContext& context) {
   } catch (const InterruptedError& error) {
     context.log << error.what() << "\n";
   }
-  report(arms, outcome);
+  const int suspended = keep_whole_blocks(arms);
+  fill_report(config_, arms, control, suspended, outcome);
   return outcome;
 }
 

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "kvlab/runtime/arm_trials.h"
+#include "kvlab/runtime/contention.h"
 #include "kvlab/runtime/equality.h"
 #include "kvlab/runtime/experiment.h"
 
@@ -16,7 +18,9 @@ enum class Mode {
   kept,  ///< it stays; only what is new is fed
   refed  ///< it is emptied; the whole conversation is fed again
 };
+inline constexpr Mode kModes[] = {Mode::kept, Mode::refed};
 const char* mode_name(Mode mode);
+inline size_t mode_index(Mode mode) { return static_cast<size_t>(mode); }
 
 /// One answer.
 struct Turn {
@@ -24,6 +28,7 @@ struct Turn {
   int64_t token_forwards = 0;
   int64_t ttft_ns = 0, decode_ns = 0;
   int64_t payload = 0, reserved = 0;  ///< bytes at the end of the turn
+  Contention contention;
   std::vector<int32_t> answer;
 };
 
@@ -32,11 +37,25 @@ using Turns = std::vector<Turn>;
 /// Logits that answers were chosen from, per turn and token.
 using AnswerLogits = std::vector<std::vector<std::vector<float>>>;
 
+/// Everything a run needs, read and checked.
+struct ConversationConfig {
+  ComparisonConfig shared;  ///< with the second control among its arms, where there is one
+  ArmTrials trials;
+  std::vector<std::vector<int32_t>> turns;  ///< what the other side says, in tokens
+  int64_t new_tokens = 0;                   ///< of each answer
+  SamplerConfig sampler;
+
+  int64_t longest_text() const;
+  /// The control measured a second time, under another name.
+  bool is_second_control(const ArmConfig& arm) const;
+};
+
 struct ArmState {
   ArmConfig config;
   CacheTraits traits;
   const Model* model = nullptr;
   bool gated = false;  ///< arm and control are exact, in fp32: their answers must be equal
+  bool equal = true;   ///< they were, where that was looked at
   std::optional<std::string> failure;
   std::vector<Turns> runs[2];  ///< by mode, one per block
 };
@@ -47,26 +66,17 @@ class ConversationExperiment : public Experiment {
   ConversationExperiment(ExperimentConfig& config, const Registry& registry);
 
   ExperimentResult run(RunContext& context) override;
-  uint64_t seed() const override { return sampler_.seed; }
+  uint64_t seed() const override { return config_.sampler.seed; }
 
  private:
-  int64_t longest_text() const;
   Turns converse(const Registry& registry, const ArmState& arm, Mode mode,
                  AnswerLogits* logits) const;
   void gate(RunContext& context, std::vector<ArmState>& arms, size_t control,
             ExperimentResult& outcome) const;
   void measure(RunContext& context, std::vector<ArmState>& arms) const;
   std::vector<int64_t> expected_forwards(const ArmState& arm, Mode mode) const;
-  void report(const std::vector<ArmState>& arms, ExperimentResult& outcome) const;
 
-  ModelSource source_;
-  std::vector<ArmConfig> arms_;
-  std::string control_;
-  RuntimeConfig runtime_;
-  MeasureConfig measure_;
-  std::vector<std::vector<int32_t>> turns_;  // what the other side says, in tokens
-  int64_t new_tokens_ = 0;
-  SamplerConfig sampler_;
+  ConversationConfig config_;
 };
 
 }  // namespace kvlab::experiments::conversation_kind

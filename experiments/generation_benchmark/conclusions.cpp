@@ -2,8 +2,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 
+#include "kvlab/runtime/comparison_text.h"
 #include "kvlab/runtime/contention.h"
 #include "kvlab/runtime/statistics.h"
 #include "report_parts.h"
@@ -12,33 +12,20 @@ namespace kvlab::experiments {
 
 namespace {
 
-// "it holds 31 % fewer bytes": what the cache reserves at the end, beside the control's.
+// What the cache reserves at the end, beside the control's.
 std::string bytes_text(const Findings& f, size_t arm, size_t i) {
   const auto reserved = [&](size_t one) {
-    return static_cast<double>(f.samples(one, i).front().result.cache.reserved());
+    return f.samples(one, i).front().result.cache.reserved();
   };
-  const double mine = reserved(arm), control = reserved(f.control());
-  if (mine == control) return "it holds as many bytes";
-  if (control == 0) return fmt::format("it holds {:.3g} MB, the control nothing", mine / kMillion);
-  if (mine == 0) return "it holds nothing";
-  if (mine > 2 * control) return fmt::format("it holds {:.1f} times the bytes", mine / control);
-  const double change = 100 * std::abs(mine / control - 1);
-  return fmt::format("it holds {:.{}f} % {} bytes", change, change < 1 ? 2 : 0,
-                     mine < control ? "fewer" : "more");
+  return held_bytes_text(reserved(arm), reserved(f.control()));
 }
 
 std::string arm_sentence(const Findings& f, size_t arm, size_t i) {
   const Comparison& found = *f.comparison(arm, i);
   const SpeedFigure figure = f.config().primary.figure;
-  std::string text = fmt::format("{} is {:.2f}x {} of {}", f.name(arm), found.ratio.ratio,
-                                 interval_text(found.ratio), f.name(f.control()));
-  if (figure != SpeedFigure::tokens_per_second) {
-    text += fmt::format(" by {}", figure_name(figure));
-  }
-  text += fmt::format(": {}", verdict_name(found.verdict));
-  if (found.verdict == Verdict::refused || found.ratio.excludes()) {
-    text += fmt::format(" ({})", found.reason);
-  }
+  std::string text =
+      comparison_text(f.name(arm), f.name(f.control()), found,
+                      figure == SpeedFigure::tokens_per_second ? "" : figure_name(figure));
   text += "; " + bytes_text(f, arm, i);
   const auto even = f.usual_break_even(arm, i);
   if (even && found.verdict == Verdict::faster) {
@@ -55,15 +42,6 @@ std::string why_no_speed(const Findings& f, size_t arm, size_t i) {
   if (f.arms()[arm].failure) return "it failed";
   if (f.cases()[i].gate[arm].passed) return "no block was finished";
   return "it is not equal";
-}
-
-std::string noise_sentence(const Findings& f, size_t i) {
-  const auto noise = f.noise(i);
-  if (!noise) return "";
-  return fmt::format(
-      "Noise: {} measured a second time is {:.2f}x {} of itself; a difference within "
-      "that is none.",
-      f.name(f.control()), noise->ratio, interval_text(*noise));
 }
 
 // "; a step takes 21.3 ms, 71 % of it the floor of reading its bytes".
@@ -193,8 +171,9 @@ std::vector<std::string> conclude(const Findings& f, size_t i) {
   }
   const std::string lead = lead_sentence(f, i);
   if (!lead.empty()) sentences.push_back(where + lead);
-  const std::string noise = noise_sentence(f, i);
-  if (!noise.empty()) sentences.push_back(where + noise);
+  if (const auto noise = f.noise(i)) {
+    sentences.push_back(where + noise_text(f.name(f.control()), *noise));
+  }
   for (const std::string& sentence : explain_bound(f, i)) sentences.push_back(where + sentence);
   // Against another arm than the control they stand in the case's section.
   if (f.memory_reference(i) == f.control()) {
@@ -209,29 +188,16 @@ std::vector<std::string> conclude(const Findings& f, size_t i) {
 }
 
 ReportSection without_significance(const Findings& f) {
-  ReportSection section;
-  section.title = "Differences that are not significant";
+  std::vector<NamedComparison> made;
   for (size_t i = 0; i < f.cases().size(); ++i) {
     const std::string where = f.cases().size() == 1 ? "" : f.cases()[i].one.label() + ": ";
     for (size_t arm = 0; arm < f.arms().size(); ++arm) {
       const Comparison* found = f.comparison(arm, i);
-      if (found == nullptr || found->verdict == Verdict::faster ||
-          found->verdict == Verdict::slower) {
-        continue;
-      }
-      section.paragraphs.push_back(fmt::format(
-          "{}{} against {}: {:.3f}x {}, {}: {}.", where, f.name(arm), f.name(f.control()),
-          found->ratio.ratio, interval_text(found->ratio), verdict_name(found->verdict),
-          found->reason));
+      if (found == nullptr) continue;
+      made.push_back({where + f.name(arm) + " against " + f.name(f.control()), *found});
     }
   }
-  if (f.comparisons() > 0 && section.paragraphs.empty()) {
-    section.paragraphs.push_back("None: every arm was told apart from the control.");
-  }
-  section.paragraphs.push_back(
-      fmt::format("{} comparison(s) were made. {}", f.comparisons(), verdict_rule()));
-  section.paragraphs.push_back(contention_rule());
-  return section;
+  return kvlab::without_significance(made);
 }
 
 }  // namespace kvlab::experiments

@@ -258,11 +258,10 @@ std::vector<std::string> Findings::differences(size_t arm) const {
     return one.position ? to_string(*one.position) : std::string("the model's");
   };
   add("position", position(mine), position(control));
-  const auto planted = config_.trials.planted_slowdown.find(mine.name);
-  if (planted != config_.trials.planted_slowdown.end()) {
+  if (const double planted = planted_slowdown(config_.trials, mine.name); planted > 1) {
     found.push_back(fmt::format("a planted slowdown: each step waits until it took {} times as "
                                 "long",
-                                planted->second));
+                                planted));
   }
   return found;
 }
@@ -271,17 +270,6 @@ std::string Findings::file_id(const char* what, size_t i) const {
   return cases_.size() == 1
              ? what
              : fmt::format("{}_p{}_b{}", what, cases_[i].one.prompt_length, cases_[i].one.batch);
-}
-
-std::string interval_text(const RatioInterval& ratio) {
-  if (!ratio.low) return "(one block)";
-  // Few blocks give ends far from 1: "0.00" would say that one is zero.
-  const auto end = [](double value) {
-    return value < 0.1    ? fmt::format("{:.2g}", value)
-           : value < 1000 ? fmt::format("{:.2f}", value)
-                          : fmt::format("{:.0f}", value);
-  };
-  return fmt::format("[{}, {}]", end(*ratio.low), end(*ratio.high));
 }
 
 }  // namespace kvlab::experiments

@@ -129,7 +129,4 @@ class Findings {
   size_t made_ = 0;
 };
 
-/// "[0.99, 1.05]", or "(one block)".
-std::string interval_text(const RatioInterval& ratio);
-
 }  // namespace kvlab::experiments

@@ -13,6 +13,7 @@
 #include "kvlab/runtime/arm_runs.h"
 #include "kvlab/runtime/process.h"
 #include "kvlab/runtime/step_bound.h"
+#include "kvlab/runtime/whole_blocks.h"
 #include "result_json.h"
 
 namespace kvlab::experiments {
@@ -21,24 +22,22 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// A block with a standstill in it compares nothing: it is left out for all arms.
-void drop_suspended_blocks(std::vector<Arm>& arms, size_t case_index) {
-  size_t blocks = 0;
+// Ratios need blocks in which every arm ran; arms that failed are none, and one that stood still
+// leaves nothing to compare with.
+void keep_whole_blocks(std::vector<Arm>& arms, size_t case_index) {
+  std::vector<std::vector<bool>> stood_still;
   for (const Arm& arm : arms) {
-    if (!arm.failure) blocks = std::max(blocks, arm.samples[case_index].size());
-  }
-  for (size_t block = blocks; block-- > 0;) {
-    const bool suspended = std::any_of(arms.begin(), arms.end(), [&](const Arm& arm) {
-      return !arm.failure && block < arm.samples[case_index].size() &&
-             arm.samples[case_index][block].contention.suspended;
-    });
-    if (!suspended) continue;
-    for (Arm& arm : arms) {
-      if (arm.failure || block >= arm.samples[case_index].size()) continue;
-      auto& samples = arm.samples[case_index];
-      samples.erase(samples.begin() + static_cast<long>(block));
-      ++arm.suspended_blocks[case_index];
+    if (arm.failure) continue;
+    std::vector<bool>& blocks = stood_still.emplace_back();
+    for (const Sample& sample : arm.samples[case_index]) {
+      blocks.push_back(sample.contention.suspended);
     }
+  }
+  const WholeBlocks whole = whole_blocks(stood_still);
+  for (Arm& arm : arms) {
+    if (arm.failure) continue;
+    keep_blocks(arm.samples[case_index], whole);
+    arm.suspended_blocks[case_index] += whole.suspended;
   }
 }
 
@@ -159,16 +158,13 @@ Sample run_once(const BenchmarkConfig& config, const Case& one, const ReadyArm& 
       std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
 
   GenerateOptions generation = generation_of(config);
-  const double slowdown = planted_slowdown(config.trials, arm.config.name);
   HeldWatch watch(session, one.batch, longest);
-  auto before = Clock::now();
+  PlantedSlowdown slowdown(planted_slowdown(config.trials, arm.config.name));
   generation.on_token = [&](int row, int32_t) {
     watch.on_token(row, sample);
     // Called for each row of a step: the first one has the step's time behind it.
     session.profile_into(&sample.split);
-    if (slowdown <= 1) return;
-    wait_planted(before, slowdown);
-    before = Clock::now();
+    slowdown.after_step();
   };
   // Reading the clock in each layer costs microseconds of a step, the same in all arms.
   const ContentionMeter meter;
@@ -254,15 +250,7 @@ void measure_case(const CaseToMeasure& what, std::vector<Arm>& arms, RunContext&
   } catch (const InterruptedError& error) {
     context.log << error.what() << "\n";
   }
-  // Ratios need blocks in which every arm ran; arms that never ran have failed by being absent.
-  size_t whole = SIZE_MAX;
-  for (const Arm& arm : arms) {
-    if (!arm.failure) whole = std::min(whole, arm.samples[case_index].size());
-  }
-  for (Arm& arm : arms) {
-    if (!arm.failure && whole != SIZE_MAX) arm.samples[case_index].resize(whole);
-  }
-  drop_suspended_blocks(arms, case_index);
+  keep_whole_blocks(arms, case_index);
 }
 
 }  // namespace kvlab::experiments

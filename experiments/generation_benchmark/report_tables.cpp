@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kvlab/runtime/comparison_text.h"
 #include "kvlab/runtime/statistics.h"
 #include "report_parts.h"
 
@@ -40,10 +41,7 @@ void add_speed_cells(std::vector<ReportCell>& row, const Findings& f, size_t arm
     const Comparison* found = f.comparison(arm, i);
     const RatioInterval ratio = found ? found->ratio : f.ratio(arm, f.control(), i);
     row.push_back(ratio_cell(ratio, emphasis));
-    row.push_back(found ? text_cell(verdict_name(found->verdict),
-                                    found->verdict == Verdict::refused ? CellEmphasis::warning
-                                                                       : CellEmphasis::normal)
-                        : text_cell("noise", CellEmphasis::muted));
+    row.push_back(found ? verdict_cell(found->verdict) : text_cell("noise", CellEmphasis::muted));
     Metric& metric = metrics.add_timed(arm, i, "speed_ratio", ratio.ratio, "", ratio.n,
                                        BetterDirection::higher);
     metric.ci_low = ratio.low.value_or(NAN);

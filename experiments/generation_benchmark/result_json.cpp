@@ -84,7 +84,6 @@ void check_sample(const Sample& sample, const Case& one) {
 OrderedJson sample_json(const Sample& sample) {
   const GenerateResult& result = sample.result;
   const MemoryUsage& cache = result.cache;
-  const Contention& contention = sample.contention;
   std::vector<std::string> stopped;
   for (const StopReason reason : result.stopped) stopped.push_back(stop_reason_name(reason));
   OrderedJson held = OrderedJson::array();
@@ -115,14 +114,7 @@ OrderedJson sample_json(const Sample& sample) {
             {"steps", result.work.steps},
             {"bytes_moved", result.work.bytes_moved},
             {"gathered_bytes", result.work.gathered_bytes}}},
-          {"flags",
-           {{"contended", contention.contended},
-            {"suspended", contention.suspended},
-            {"involuntary_switches", contention.involuntary_switches},
-            {"steal_share", contention.steal_share},
-            {"load", contention.load},
-            {"wall_ns", contention.wall_ns},
-            {"cpu_ns", contention.cpu_ns}}},
+          {"flags", OrderedJson::parse(contention_json(sample.contention))},
           {"split_ns",
            {{"steps", sample.split.steps},
             {"weights", sample.split.linear_ns},

@@ -13,6 +13,7 @@ control: a
 workload: {prompt: {random: 0, tokens: 4}, continuations: 2, new_tokens: 2,
            sampler: {type: sample, temperature: 1.0, top_k: 0, top_p: 1.0, seed: 1}}
 runtime: {threads: 1}
+measure: {repeats: 1}
 )";
 
 }  // namespace

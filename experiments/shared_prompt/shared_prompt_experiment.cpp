@@ -12,6 +12,7 @@
 #include "kvlab/runtime/model.h"
 #include "kvlab/runtime/process.h"
 #include "kvlab/runtime/prompt.h"
+#include "kvlab/runtime/whole_blocks.h"
 #include "shared_prompt_report.h"
 
 namespace kvlab::experiments::shared_prompt_kind {
@@ -23,9 +24,9 @@ using Json = nlohmann::ordered_json;
 void check_forks(const ConfigReader& reader, const SharedPromptConfig& config,
                  const ModelConfig& model, const Registry& registry) {
   std::string reasons;
-  for (const ArmConfig& arm : config.arms) {
-    const SessionOptions options =
-        arm_session_options(config.runtime, arm, config.continuations, config.longest_text());
+  for (const ArmConfig& arm : config.shared.arms) {
+    const SessionOptions options = arm_session_options(
+        config.shared.runtime, arm, config.continuations, config.longest_text());
     if (registry.cache_traits(arm.cache, session_shape(model, options)).forks) continue;
     reasons += "\n  - arm '" + arm.name + "': cache '" + arm.cache.type + "' does not fork";
   }
@@ -33,7 +34,8 @@ void check_forks(const ConfigReader& reader, const SharedPromptConfig& config,
 }
 
 std::string sample_line(const SharedPromptConfig& config, const ArmState& arm, Mode mode, int block,
-                        int order, const GenerateResult& result) {
+                        int order, const Sample& sample) {
+  const GenerateResult& result = sample.result;
   const Json line = {
       {"arm", arm.config.name},
       {"mode", mode_name(mode)},
@@ -56,62 +58,52 @@ std::string sample_line(const SharedPromptConfig& config, const ArmState& arm, M
        {{"token_forwards", result.work.token_forwards},
         {"bytes_moved", result.work.bytes_moved},
         {"fork_bytes_moved", result.fork_bytes_moved},
-        {"gathered_bytes", result.work.gathered_bytes}}}};
+        {"gathered_bytes", result.work.gathered_bytes}}},
+      {"flags", Json::parse(contention_json(sample.contention))}};
   return line.dump();
+}
+
+// Ratios need blocks in which every variant ran and none stood still.
+void keep_whole_blocks(Measured& measured) {
+  std::vector<std::vector<bool>> stood_still;
+  const auto failed = [&](const Variant& variant) {
+    return measured.arms[variant.arm].failure.has_value();
+  };
+  for (const Variant& variant : measured.variants) {
+    if (failed(variant)) continue;
+    std::vector<bool>& blocks = stood_still.emplace_back();
+    for (const Sample& sample : variant.runs) blocks.push_back(sample.contention.suspended);
+  }
+  const WholeBlocks whole = whole_blocks(stood_still);
+  for (Variant& variant : measured.variants) {
+    if (!failed(variant)) keep_blocks(variant.runs, whole);
+  }
+  measured.suspended = whole.suspended;
 }
 
 }  // namespace
 
 const char* mode_name(Mode mode) { return mode == Mode::forked ? "fork" : "prefill"; }
 
-bool ContinuationComparison::equal() const {
-  return unexplained == 0 && logits.relative_difference() <= kEqualityTolerance;
+bool SharedPromptConfig::is_second_control(const ArmConfig& arm) const {
+  return trials.aa && arm.name == shared.control + kAgainSuffix;
 }
 
-std::string ContinuationComparison::describe() const {
-  std::string text = fmt::format(
-      "{} of {} texts equal; largest difference {:.2e} of the largest |logit| at {} tokens",
-      equal_rows, rows, logits.relative_difference(), logits.tokens);
-  if (unexplained > 0)
-    text += fmt::format("; {} texts part beyond the compared logits", unexplained);
-  return text;
-}
-
-ContinuationComparison compare(const Continuations& wanted, const Continuations& found) {
-  ContinuationComparison comparison;
-  comparison.rows = static_cast<int64_t>(wanted.tokens.size());
-  LogitDistance distance;
-  for (size_t row = 0; row < wanted.tokens.size(); ++row) {
-    const auto& mine = wanted.tokens[row];
-    const auto& other = found.tokens[row];
-    const auto parting = static_cast<size_t>(
-        std::mismatch(mine.begin(), mine.end(), other.begin(), other.end()).first - mine.begin());
-    const bool equal = parting == mine.size() && mine.size() == other.size();
-    const size_t compared = std::min(wanted.logits[row].size(), found.logits[row].size());
-    comparison.equal_rows += equal ? 1 : 0;
-    comparison.unexplained += !equal && parting >= compared ? 1 : 0;
-    // The logits at the parting itself still come from the same text.
-    for (size_t i = 0; i < std::min(compared, equal ? compared : parting + 1); ++i) {
-      distance.add(wanted.logits[row][i], found.logits[row][i], static_cast<int64_t>(i), -1);
-    }
-  }
-  comparison.logits = distance.result();
-  return comparison;
+double Sample::tokens_per_second() const {
+  return 1e9 * static_cast<double>(result.generated()) / static_cast<double>(total_ns());
 }
 
 SharedPromptExperiment::SharedPromptExperiment(ExperimentConfig& config, const Registry& registry) {
   ConfigReader& reader = config.reader;
-  config_.model = parse_model(reader);
-  config_.arms = parse_arms(reader);
-  config_.control = parse_control(reader, config_.arms);
-  config_.runtime = parse_runtime(reader);
-  config_.measure = parse_measure(reader);
-  const ModelConfig shape = model_shape(config_.model);
-  const auto tokenizer = load_tokenizer(config_.model);
+  config_.shared = parse_comparison(reader);
+  config_.trials = parse_arm_trials(reader, config_.shared);
+  if (config_.trials.aa) add_second_control(reader, config_.shared);
+  const ModelConfig shape = model_shape(config_.shared.model);
+  const auto tokenizer = load_tokenizer(config_.shared.model);
 
   ConfigReader workload = reader.child("workload");
   const PromptSpec prompt(workload.child("prompt"));
-  config_.prompt = prompt.tokens({config_.model.name, tokenizer.get(), shape.vocabulary});
+  config_.prompt = prompt.tokens({config_.shared.model.name, tokenizer.get(), shape.vocabulary});
   config_.continuations = workload.integer_or("continuations", config_.continuations, {2, 4096});
   config_.new_tokens = workload.integer_or("new_tokens", config_.new_tokens, {2, 1 << 20});
   config_.gate_tokens = workload.integer_or("gate_tokens", config_.gate_tokens, {1, 1024});
@@ -128,16 +120,17 @@ SharedPromptExperiment::SharedPromptExperiment(ExperimentConfig& config, const R
                                  ", the model's context is ", shape.context));
   }
   workload.finish();
-  check_arms(reader, config_.arms, config_.runtime, config_.model, registry, config_.continuations,
-             config_.longest_text());
+  check_arms(reader, config_.shared.arms, config_.shared.runtime, config_.shared.model, registry,
+             config_.continuations, config_.longest_text());
   check_forks(reader, config_, shape, registry);
 }
 
-GenerateResult SharedPromptExperiment::generate_once(const Registry& registry, const ArmState& arm,
-                                                     Mode mode, Continuations* record) const {
-  Session session(*arm.model, registry,
-                  arm_session_options(config_.runtime, arm.config, config_.continuations,
-                                      config_.longest_text()));
+Sample SharedPromptExperiment::generate_once(const Registry& registry, const ArmState& arm,
+                                             Mode mode, Continuations* record) const {
+  SessionOptions session_options = arm_session_options(
+      config_.shared.runtime, arm.config, config_.continuations, config_.longest_text());
+  session_options.arena.prefault = true;
+  Session session(*arm.model, registry, session_options);
   GenerateOptions options;
   options.new_tokens = config_.new_tokens;
   options.sampler = config_.sampler;
@@ -149,24 +142,28 @@ GenerateResult SharedPromptExperiment::generate_once(const Registry& registry, c
       kept.emplace_back(logits.begin(), logits.end());
     };
   }
-  GenerateResult result =
-      mode == Mode::forked
-          ? generate_forked(session, config_.prompt, config_.continuations, options)
-          : generate(session,
-                     std::vector<std::vector<int32_t>>(static_cast<size_t>(config_.continuations),
-                                                       config_.prompt),
-                     options);
-  if (record != nullptr) record->tokens = result.tokens;
-  return result;
+  const std::vector<std::vector<int32_t>> prompts(static_cast<size_t>(config_.continuations),
+                                                  config_.prompt);
+  Sample sample;
+  PlantedSlowdown slowdown(planted_slowdown(config_.trials, arm.config.name));
+  // Called for each row of a step: the first one has the step's time behind it.
+  options.on_token = [&](int, int32_t) { slowdown.after_step(); };
+  const ContentionMeter meter;
+  sample.result = mode == Mode::forked
+                      ? generate_forked(session, config_.prompt, config_.continuations, options)
+                      : generate(session, prompts, options);
+  sample.contention = meter.finish(sample.result.work.steps, sample.result.token_ns);
+  if (record != nullptr) record->tokens = sample.result.tokens;
+  return sample;
 }
 
-void SharedPromptExperiment::gate(RunContext& context, std::vector<ArmState>& arms,
-                                  size_t control) const {
+void SharedPromptExperiment::gate(RunContext& context, Measured& measured) const {
   Continuations wanted;
-  (void)generate_once(context.registry, arms[control], Mode::prefill, &wanted);
-  for (size_t i = 0; i < arms.size(); ++i) {
-    ArmState& arm = arms[i];
-    if (arm.failure) continue;
+  const size_t control = measured.control;
+  (void)generate_once(context.registry, measured.arms[control], Mode::prefill, &wanted);
+  for (size_t i = 0; i < measured.arms.size(); ++i) {
+    ArmState& arm = measured.arms[i];
+    if (arm.failure || config_.is_second_control(arm.config)) continue;
     arm.failure = failure_of([&] {
       Continuations own, forked;
       if (i != control) (void)generate_once(context.registry, arm, Mode::prefill, &own);
@@ -183,76 +180,76 @@ void SharedPromptExperiment::gate(RunContext& context, std::vector<ArmState>& ar
   }
 }
 
-void SharedPromptExperiment::measure(RunContext& context, std::vector<ArmState>& arms,
-                                     std::vector<Variant>& variants) const {
+void SharedPromptExperiment::measure(RunContext& context, Measured& measured) const {
+  const MeasureConfig& measure = config_.shared.measure;
   const auto run = [&](Variant& variant, int block, int order) {
     check_interrupted();
-    ArmState& arm = arms[variant.arm];
+    ArmState& arm = measured.arms[variant.arm];
     if (arm.failure) return;
     arm.failure = failure_of([&] {
-      GenerateResult result = generate_once(context.registry, arm, variant.mode, nullptr);
+      Sample sample = generate_once(context.registry, arm, variant.mode, nullptr);
       const std::string when = block < 0 ? "warm-up" : fmt::format("block {}", block + 1);
       context.log << fmt::format("{}, {}, {}: first tokens after {:.1f} ms, peak {} bytes\n", when,
                                  arm.config.name, mode_name(variant.mode),
-                                 1e-6 * static_cast<double>(result.ttft_ns),
-                                 result.cache.peak_total);
+                                 1e-6 * static_cast<double>(sample.result.ttft_ns),
+                                 sample.result.cache.peak_total);
       if (block < 0) return;
-      context.folder.add_sample(sample_line(config_, arm, variant.mode, block, order, result));
-      variant.runs.push_back(std::move(result));
+      context.folder.add_sample(sample_line(config_, arm, variant.mode, block, order, sample));
+      variant.runs.push_back(std::move(sample));
     });
     if (arm.failure) context.log << arm.config.name << " failed: " << *arm.failure << "\n";
   };
-  for (int round = 0; round < config_.measure.warmup; ++round) {
-    for (Variant& variant : variants) {
+  for (int round = 0; round < measure.warmup; ++round) {
+    for (Variant& variant : measured.variants) {
       run(variant, -1, 0);
       context.advance_progress();
     }
   }
   int order = 0;
-  for (const auto& [block, variant] : run_order(config_.measure, variants.size(), 0)) {
-    run(variants[variant], block, order++);
+  for (const auto& [block, variant] : run_order(measure, measured.variants.size(), 0)) {
+    run(measured.variants[variant], block, order++);
     context.advance_progress();
   }
 }
 
 ExperimentResult SharedPromptExperiment::run(RunContext& context) {
-  set_threads(config_.runtime.threads);
+  const RuntimeConfig& runtime = config_.shared.runtime;
+  set_threads(runtime.threads);
   ExperimentResult outcome;
   std::map<std::string, Model> models;  // by position encoding; arms may replace the model's own
-  std::vector<ArmState> arms;
-  std::vector<Variant> variants;
-  size_t control = 0;
-  for (size_t i = 0; i < config_.arms.size(); ++i) {
-    const ArmConfig& arm = config_.arms[i];
+  Measured measured;
+  for (size_t i = 0; i < config_.shared.arms.size(); ++i) {
+    const ArmConfig& arm = config_.shared.arms[i];
     const std::string key = arm.position ? to_string(*arm.position) : "";
     if (!models.contains(key)) {
-      models.emplace(key, load_model(config_.model, config_.runtime.weights,
-                                     config_.runtime.activations, arm.position));
+      models.emplace(key, load_model(config_.shared.model, runtime.weights, runtime.activations,
+                                     arm.position));
     }
     ArmState state;
     state.config = arm;
     state.model = &models.at(key);
     const SessionOptions options =
-        arm_session_options(config_.runtime, arm, config_.continuations, config_.longest_text());
+        arm_session_options(runtime, arm, config_.continuations, config_.longest_text());
     state.traits =
         context.registry.cache_traits(arm.cache, session_shape(state.model->config(), options));
     state.full_precision =
-        config_.runtime.activations == at::kFloat && options.cache_dtype == at::kFloat;
-    if (arm.name == config_.control) control = i;
-    arms.push_back(std::move(state));
-    variants.push_back({i, Mode::prefill, {}});
-    variants.push_back({i, Mode::forked, {}});
+        runtime.activations == at::kFloat && options.cache_dtype == at::kFloat;
+    if (arm.name == config_.shared.control) measured.control = i;
+    measured.arms.push_back(std::move(state));
+    measured.variants.push_back({i, Mode::prefill, {}});
+    measured.variants.push_back({i, Mode::forked, {}});
   }
   // Each variant has its part in the gate.
-  context.begin_progress(static_cast<int64_t>(variants.size()) *
-                         (1 + config_.measure.warmup + config_.measure.repeats));
+  context.begin_progress(static_cast<int64_t>(measured.variants.size()) *
+                         (1 + config_.shared.measure.warmup + config_.shared.measure.repeats));
   try {
-    gate(context, arms, control);
-    measure(context, arms, variants);
+    gate(context, measured);
+    measure(context, measured);
   } catch (const InterruptedError& error) {
     context.log << error.what() << "\n";
   }
-  fill_report(config_, arms, control, variants, outcome);
+  keep_whole_blocks(measured);
+  fill_report(config_, measured, outcome);
   return outcome;
 }
 

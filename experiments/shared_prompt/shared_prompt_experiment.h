@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "kvlab/runtime/equality.h"
+#include "continuations.h"
+#include "kvlab/runtime/arm_trials.h"
+#include "kvlab/runtime/contention.h"
 #include "kvlab/runtime/experiment.h"
 
 namespace kvlab::experiments::shared_prompt_kind {
@@ -20,11 +22,8 @@ const char* mode_name(Mode mode);  ///< "fork" or "prefill"
 
 /// Everything a run needs, read and checked.
 struct SharedPromptConfig {
-  ModelSource model;
-  std::vector<ArmConfig> arms;
-  std::string control;  ///< an arm; the control is its `prefill` mode
-  RuntimeConfig runtime;
-  MeasureConfig measure;
+  ComparisonConfig shared;  ///< with the second control among its arms, where there is one
+  ArmTrials trials;
   std::vector<int32_t> prompt;
   int64_t continuations = 8;
   int64_t new_tokens = 32;
@@ -33,32 +32,26 @@ struct SharedPromptConfig {
 
   int64_t prompt_tokens() const { return static_cast<int64_t>(prompt.size()); }
   int64_t longest_text() const { return prompt_tokens() + new_tokens - 1; }
+  /// The control measured a second time, under another name.
+  bool is_second_control(const ArmConfig& arm) const;
+};
+
+/// One run of one variant.
+struct Sample {
+  GenerateResult result;
+  Contention contention;
+
+  int64_t total_ns() const { return result.ttft_ns + result.decode_ns(); }
+  /// Generated tokens of all rows per second, prompt included.
+  double tokens_per_second() const;
 };
 
 /// One arm in one mode.
 struct Variant {
   size_t arm = 0;
   Mode mode = Mode::forked;
-  std::vector<GenerateResult> runs;  ///< one per block
+  std::vector<Sample> runs;  ///< one per block
 };
-
-/// What a continuation is chosen from, for comparisons.
-struct Continuations {
-  std::vector<std::vector<int32_t>> tokens;             ///< per row
-  std::vector<std::vector<std::vector<float>>> logits;  ///< per row and token, the first few
-};
-
-/// How alike two ways to the same continuations are.
-struct ContinuationComparison {
-  int64_t rows = 0, equal_rows = 0;
-  int64_t unexplained = 0;  ///< rows that part where no compared logits say why
-  LogitComparison logits;   ///< up to where texts part
-
-  /// Every logit within the fp32 tolerance, and texts equal but where rounding decides a draw.
-  bool equal() const;
-  std::string describe() const;
-};
-ContinuationComparison compare(const Continuations& wanted, const Continuations& found);
 
 struct ArmState {
   ArmConfig config;
@@ -68,6 +61,14 @@ struct ArmState {
   std::optional<std::string> failure;
   std::optional<ContinuationComparison> fork;     ///< fork against prefill, same cache
   std::optional<ContinuationComparison> control;  ///< fork against the control's prefill
+};
+
+/// What was measured.
+struct Measured {
+  std::vector<ArmState> arms;  ///< as in the config
+  size_t control = 0;          ///< among them
+  std::vector<Variant> variants;
+  int suspended = 0;  ///< blocks left out because the process stood still in them
 };
 
 class SharedPromptExperiment : public Experiment {
@@ -80,11 +81,10 @@ class SharedPromptExperiment : public Experiment {
   uint64_t seed() const override { return config_.sampler.seed; }
 
  private:
-  GenerateResult generate_once(const Registry& registry, const ArmState& arm, Mode mode,
-                               Continuations* record) const;
-  void gate(RunContext& context, std::vector<ArmState>& arms, size_t control) const;
-  void measure(RunContext& context, std::vector<ArmState>& arms,
-               std::vector<Variant>& variants) const;
+  Sample generate_once(const Registry& registry, const ArmState& arm, Mode mode,
+                       Continuations* record) const;
+  void gate(RunContext& context, Measured& measured) const;
+  void measure(RunContext& context, Measured& measured) const;
 
   SharedPromptConfig config_;
 };

@@ -139,10 +139,30 @@ TEST(ConfigCheck, NoConsequenceOfAnErrorIsReportedAsAnother) {
 TEST(ConfigCheck, EveryBuiltInKindTakesPartInTheSchema) {
   const Registry registry = full_registry();
   const auto json = nlohmann::json::parse(experiment_schema(registry));
-  for (const std::string name : {"decode_speed", "equivalence", "generate", "generation_benchmark",
-                                 "memory_table", "quality", "work_trace"}) {
+  for (const std::string name :
+       {"conversation", "decode_speed", "equivalence", "generate", "generation_benchmark",
+        "memory_table", "quality", "shared_prompt", "work_trace"}) {
     EXPECT_TRUE(json.at("$defs").at("experiment_" + name).contains("additionalProperties"))
         << name << " gives no info.examples, so that slips in its keys go unseen";
+  }
+}
+
+TEST(ConfigCheck, SlipsInKeysOfConversationsAndSharedPromptsAreFoundByTheSchema) {
+  Registry registry = full_registry();
+  const std::vector<std::pair<std::string, std::vector<std::string>>> wanted = {
+      {"conversation_tiny",
+       {"workload.conversation.lines", "workload.new_token", "measure.aaa", "turns"}},
+      {"shared_prompt_tiny",
+       {"workload.continuation", "workload.gate_token", "measure.planted"}}};
+  for (const auto& [name, slips] : wanted) {
+    const std::string file = kSource / "configs/experiments" / (name + ".yaml");
+    EXPECT_TRUE(check_experiment(file, {}, registry).empty()) << name;
+    for (const std::string& slip : slips) {
+      const auto problems = check_experiment(file, {"+" + slip + "=3"}, registry);
+      ASSERT_EQ(problems.size(), 1u) << name << ", " << slip;
+      EXPECT_THAT(problems.front().message,
+                  HasSubstr("'" + slip.substr(slip.rfind('.') + 1) + "' is not known"));
+    }
   }
 }
 

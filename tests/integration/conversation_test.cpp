@@ -28,7 +28,9 @@ TEST(ConversationExperiment, FeedsOnlyWhatIsNewAndGivesTheSameAnswers) {
   const FinishedRun run = run_config(folder, folder.write("run.yaml", config(kArms)));
   EXPECT_EQ(run.code, 0) << run.log;
   expect_run_files(run);
-  EXPECT_EQ(run.samples.size(), 4u * 2u * 2u * 3u);
+  // Arms with the second control, modes, blocks, turns.
+  EXPECT_EQ(run.samples.size(), 5u * 2u * 2u * 3u);
+  EXPECT_TRUE(run.samples.front().at("flags").contains("contended"));
   const auto turn = [&](const char* arm, const char* mode, int index) {
     return run.sample({{"arm", arm}, {"mode", mode}, {"turn", index}});
   };
@@ -47,6 +49,53 @@ TEST(ConversationExperiment, FeedsOnlyWhatIsNewAndGivesTheSameAnswers) {
   EXPECT_EQ(turn("none", "kept", 2).at("tokens"), turn("preallocated", "refed", 2).at("tokens"));
   EXPECT_TRUE(run.check("ring", "answers of the control fed again, cache kept").is_null());
   EXPECT_TRUE(run.check("ring", "token-forwards as predicted, kept").at("passed"));
+}
+
+// Every step of the refed control takes much longer than it need, which nothing but the clock shows.
+TEST(ConversationExperiment, GivesVerdictsByTheCommonRuleBesideTheNoise) {
+  const TemporaryFolder folder;
+  folder.write("turns.jsonl", kTurns);
+  const std::string arms =
+      "{name: preallocated, cache: preallocated}, {name: slow, cache: preallocated}";
+  std::string text = config(arms);
+  const std::string blocks = "repeats: 2";
+  text.replace(text.find(blocks), blocks.size(), "repeats: 6, planted_slowdown: {slow: 8}");
+  const FinishedRun run = run_config(folder, folder.write("run.yaml", text));
+  EXPECT_EQ(run.code, 0) << run.log;
+  const auto metric = [&](const char* arm, const char* name, const json& group) {
+    for (const json& entry : run.summary.at("metrics")) {
+      if (entry.at("arm") == arm && entry.at("metric") == name && entry.at("group") == group) {
+        return entry;
+      }
+    }
+    return json();
+  };
+  const json ratio = metric("slow", "speed_ratio", {{"mode", "kept"}});
+  EXPECT_LT(ratio.at("value").get<double>(), 0.6) << "8 times as long was planted";
+  EXPECT_LT(ratio.at("ci_high").get<double>(), 1) << ratio;
+  EXPECT_TRUE(metric("preallocated", "speed_ratio", {{"mode", "kept"}}).is_null());
+  EXPECT_FALSE(
+      metric("slow", "keeping_speedup", {{"mode", "kept"}, {"turn", "3"}}).is_null());
+  const std::string markdown = read_whole(run.folder + "/report/report.md");
+  for (const char* part :
+       {"slow kept is 0.", "preallocated kept is ", "by speed to the first token of turn 3: ",
+        "Noise: preallocated kept measured a second time is ", "it holds as many bytes",
+        // Two arms times three turns, and the slow one in both modes.
+        "8 comparison(s) were made. An arm is called faster", "A sample is flagged where"}) {
+    EXPECT_NE(markdown.find(part), std::string::npos) << part << "\n" << markdown;
+  }
+}
+
+TEST(ConversationExperiment, WithoutASecondControlThereIsNoNoise) {
+  const TemporaryFolder folder;
+  folder.write("turns.jsonl", kTurns);
+  std::string text = config("{name: preallocated, cache: preallocated}");
+  const std::string blocks = "repeats: 2";
+  text.replace(text.find(blocks), blocks.size(), "repeats: 2, aa: false");
+  const FinishedRun run = run_config(folder, folder.write("run.yaml", text));
+  EXPECT_EQ(run.code, 0) << run.log;
+  EXPECT_EQ(run.samples.size(), 1u * 2u * 2u * 3u);
+  EXPECT_EQ(read_whole(run.folder + "/report/report.md").find("Noise:"), std::string::npos);
 }
 
 TEST(ConversationExperiment, RepeatsFromItsResolvedConfig) {

@@ -35,7 +35,9 @@ TEST(SharedPromptExperiment, ForkedRowsSayWhatRowsSayThatFeedThePromptThemselves
   const FinishedRun run = run_config(folder, folder.write("run.yaml", config()));
   EXPECT_EQ(run.code, 0) << run.log;
   expect_run_files(run);
-  EXPECT_EQ(run.samples.size(), 5u * 2u * 2u);
+  // Arms with the second control, modes, blocks.
+  EXPECT_EQ(run.samples.size(), 6u * 2u * 2u);
+  EXPECT_TRUE(run.samples.front().at("flags").contains("contended"));
   const json wanted = sample(run, "preallocated", "prefill").at("tokens");
   EXPECT_EQ(std::set<json>(wanted.begin(), wanted.end()).size(), static_cast<size_t>(kRows))
       << "rows must draw different texts to show anything";
@@ -72,6 +74,41 @@ TEST(SharedPromptExperiment, OnlySharedBlocksSaveMemory) {
   EXPECT_EQ(work("preallocated", "fork", "fork_bytes_moved"), (kRows - 1) * kPrompt * kTokenBytes);
   EXPECT_EQ(work("preallocated", "fork", "token_forwards"), kPrompt + kRows * (kNew - 1));
   EXPECT_EQ(work("preallocated", "prefill", "token_forwards"), kRows * kEach);
+}
+
+TEST(SharedPromptExperiment, GivesVerdictsByTheCommonRuleBesideTheNoise) {
+  const TemporaryFolder folder;
+  std::string text = config(
+      "{name: preallocated, cache: preallocated}, {name: slow, cache: 'paged:block_size=4'}");
+  const std::string blocks = "repeats: 2";
+  text.replace(text.find(blocks), blocks.size(), "repeats: 6, planted_slowdown: {slow: 8}");
+  const FinishedRun run = run_config(folder, folder.write("run.yaml", text));
+  EXPECT_EQ(run.code, 0) << run.log;
+  const auto metric = [&](const char* arm, const char* name, const char* mode) {
+    for (const json& entry : run.summary.at("metrics")) {
+      if (entry.at("arm") == arm && entry.at("metric") == name &&
+          entry.at("group").at("mode") == mode) {
+        return entry;
+      }
+    }
+    return json();
+  };
+  for (const char* mode : {"fork", "prefill"}) {
+    const json ratio = metric("slow", "speed_ratio", mode);
+    EXPECT_LT(ratio.at("value").get<double>(), 0.6) << "8 times as long was planted";
+    EXPECT_LT(ratio.at("ci_high").get<double>(), 1) << ratio;
+  }
+  EXPECT_FALSE(metric("preallocated", "fork_speedup", "fork").is_null());
+  EXPECT_TRUE(metric("preallocated", "speed_ratio", "fork").is_null());
+  const std::string markdown = read_whole(run.folder + "/report/report.md");
+  for (const char* part :
+       {"slow forked is ", " of itself prefilled by speed to the first token of all rows: ",
+        " of preallocated forked by tokens/s end to end: ", "fewer bytes at its peak",
+        "Noise: preallocated forked measured a second time is ",
+        // Each arm's fork, and the other arm in both modes.
+        "4 comparison(s) were made. An arm is called faster", "A sample is flagged where"}) {
+    EXPECT_NE(markdown.find(part), std::string::npos) << part << "\n" << markdown;
+  }
 }
 
 // Forks into every row what row 0 held one token ago; the engine then feeds that token again.
@@ -123,6 +160,10 @@ TEST(SharedPromptExperiment, NoticesAForkThatLosesATokenAndACacheThatForgets) {
   EXPECT_EQ(run.check("forgetful", "token-forwards as predicted, fork").at("passed"), false);
   EXPECT_EQ(run.check("forgetful", "token-forwards as predicted, prefill").at("passed"), true);
   EXPECT_EQ(run.check("liar", "forked rows say what the control says").at("passed"), false);
+  for (const json& entry : run.summary.at("metrics")) {
+    EXPECT_FALSE(entry.at("arm") == "liar" && entry.at("timed") == true)
+        << "a speed without equality: " << entry;
+  }
 }
 
 TEST(SharedPromptExperiment, RefusesWhatCannotBe) {

@@ -98,5 +98,17 @@ TEST(ArmTrials, APlantedStepWaitsUntilItTookAsMuchLonger) {
   EXPECT_GE(Clock::now() - begin, std::chrono::milliseconds(6));
 }
 
+TEST(ArmTrials, APlantedSlowdownMakesAStepTakeLonger) {
+  using Clock = std::chrono::steady_clock;
+  const ArmTrials trials = read("measure: {planted_slowdown: {b: 3.0}}").trials;
+  EXPECT_EQ(planted_slowdown(trials, "a"), 1.0);
+  PlantedSlowdown slowdown(planted_slowdown(trials, "b"));
+  const auto start = Clock::now();
+  while (Clock::now() - start < std::chrono::milliseconds(5)) {
+  }
+  slowdown.after_step();
+  EXPECT_GE(Clock::now() - start, std::chrono::milliseconds(15));
+}
+
 }  // namespace
 }  // namespace kvlab

@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cmath>
+#include <string>
 #include <vector>
 
 #include "kvlab/core/error.h"
@@ -67,6 +69,69 @@ TEST(Bootstrap, RatiosOfSumsAreDrawnByItem) {
   EXPECT_NEAR(ratio.estimate, 64.5 / 54.0, 1e-12);
   EXPECT_NEAR(ratio.low.value(), 1.0995, 0.005);
   EXPECT_NEAR(ratio.high.value(), 1.2500, 0.005);
+}
+
+TEST(Bootstrap, RatiosOfSumsAreTestedAgainstANullValue) {
+  const auto p = [](double null_value) {
+    return ratio_of_sums_bootstrap(kFirst, kSecond, {}, null_value).p.value();
+  };
+  EXPECT_LT(p(1.0), 0.01) << "the interval is 1.10 to 1.25";
+  EXPECT_GT(p(64.5 / 54.0), 0.5);
+  EXPECT_FALSE(ratio_of_sums_bootstrap(kFirst, kSecond).p.has_value());
+}
+
+// Student's sleep data (1908) as R's t.test(extra ~ group, paired = TRUE) gives it: t = 4.0621 on 9
+// degrees of freedom, p = 0.002833, interval 0.7001142 to 2.4598858.
+TEST(Bootstrap, FewItemsGetTheTIntervalThatRGives) {
+  const std::vector<double> gained{1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4};
+  const std::vector<double> once(10, 1.0);
+  const BootstrapInterval mean = ratio_of_sums_t_interval(gained, once, 0.95, 0.0);
+  EXPECT_NEAR(mean.estimate, 1.58, 1e-12);
+  EXPECT_NEAR(mean.low.value(), 0.7001142, 1e-6);
+  EXPECT_NEAR(mean.high.value(), 2.4598858, 1e-6);
+  EXPECT_NEAR(mean.p.value(), 0.002833, 1e-6);
+  // Documents of four tokens each: the same data per token.
+  std::vector<double> sums = gained, tokens(10, 4.0);
+  for (double& sum : sums) sum *= 4;
+  const BootstrapInterval scaled = ratio_of_sums_t_interval(sums, tokens, 0.95, 0.0);
+  EXPECT_NEAR(scaled.high.value(), mean.high.value(), 1e-12);
+  EXPECT_NEAR(scaled.p.value(), mean.p.value(), 1e-12);
+}
+
+// Ratio 2; what is left beside it is 0, 2 and -2, so the error is 2 sqrt(3) / 6; t is 4.302653 on two
+// degrees of freedom.
+TEST(Bootstrap, ALongItemCountsForMoreInTheTInterval) {
+  const std::vector<double> sums{2, 6, 4}, tokens{1, 2, 3};
+  const BootstrapInterval ratio = ratio_of_sums_t_interval(sums, tokens, 0.95, 2.0);
+  EXPECT_DOUBLE_EQ(ratio.estimate, 2.0);
+  EXPECT_NEAR(ratio.high.value(), 2 + 4.302653 * 0.5773503, 1e-5);
+  EXPECT_NEAR(ratio.low.value(), 2 - 4.302653 * 0.5773503, 1e-5);
+  EXPECT_DOUBLE_EQ(ratio.p.value(), 1.0);
+  EXPECT_TRUE(ratio.excludes(5));
+  EXPECT_FALSE(ratio.excludes(4));
+}
+
+TEST(Bootstrap, TheNumberOfItemsChoosesTheInterval) {
+  const std::span<const double> first(kFirst), second(kSecond);
+  const auto high = [](const BootstrapInterval& interval) { return interval.high.value(); };
+  EXPECT_EQ(high(ratio_of_sums_interval(first.first(9), second.first(9))),
+            high(ratio_of_sums_t_interval(first.first(9), second.first(9))));
+  EXPECT_EQ(high(ratio_of_sums_interval(first.first(10), second.first(10))),
+            high(ratio_of_sums_bootstrap(first.first(10), second.first(10))));
+}
+
+TEST(Bootstrap, ThousandsOfItemsTakeTenthsOfASecond) {
+  std::vector<double> sums, tokens;
+  for (int i = 0; i < 2000; ++i) {
+    sums.push_back(std::sin(i) + 0.1);
+    tokens.push_back(1 + i % 7);
+  }
+  const auto start = std::chrono::steady_clock::now();
+  const BootstrapInterval ratio = ratio_of_sums_interval(sums, tokens, {}, 0.0);
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+  EXPECT_TRUE(ratio.excludes(0));
+  RecordProperty("seconds", std::to_string(took.count()));
+  EXPECT_LT(took.count(), 10) << "a report asks for dozens of these";
 }
 
 // The mean of the middle half is a 25 % trimmed mean: scipy.stats.trim_mean(log-ratios, 0.25), with
@@ -134,6 +199,9 @@ TEST(Bootstrap, RefusesWhatHasNoAnswer) {
   EXPECT_THROW(mean_difference_bootstrap(nan, two), UserError);
   EXPECT_THROW(ratio_of_sums_bootstrap(two, zero), UserError);
   EXPECT_THROW(ratio_of_sums_bootstrap({}, {}), UserError);
+  EXPECT_THROW(ratio_of_sums_t_interval(two, zero), UserError);
+  EXPECT_THROW(ratio_of_sums_t_interval(two, two, 1), UserError);
+  EXPECT_FALSE(ratio_of_sums_t_interval(one, one, 0.95, 0.0).p.has_value());
   BootstrapOptions none;
   none.draws = 0;
   EXPECT_THROW(ratio_bootstrap(two, two, none), UserError);

@@ -4,6 +4,12 @@
 
 namespace kvlab {
 
+void PlantedSlowdown::after_step() {
+  if (factor_ <= 1) return;
+  wait_planted(before_, factor_);
+  before_ = Clock::now();
+}
+
 ArmTrials parse_arm_trials(ConfigReader& reader, const ComparisonConfig& comparison,
                            const std::string& key) {
   ArmTrials trials;

@@ -45,6 +45,14 @@ void check_paired(std::span<const double> first, std::span<const double> second,
   }
 }
 
+void check_sums(std::span<const double> numerator, std::span<const double> denominator,
+                const char* operation) {
+  check_paired(numerator, denominator, false, operation);
+  for (const double value : denominator) {
+    KVLAB_CHECK(value > 0, "[statistics.", operation, "] needs positive denominators, got ", value);
+  }
+}
+
 std::vector<double> log_ratios(std::span<const double> numerator,
                                std::span<const double> denominator) {
   std::vector<double> ratios(numerator.size());
@@ -78,12 +86,10 @@ std::pair<double, double> bca_probabilities(const std::vector<double>& draws, do
   const double bias = normal_quantile(share);
 
   std::vector<double> without(n);
-  std::vector<std::size_t> items;
+  std::vector<std::size_t> items(n - 1);
+  std::iota(items.begin(), items.end(), std::size_t{1});
   for (std::size_t left_out = 0; left_out < n; ++left_out) {
-    items.clear();
-    for (std::size_t i = 0; i < n; ++i) {
-      if (i != left_out) items.push_back(i);
-    }
+    if (left_out > 0) items[left_out - 1] = left_out - 1;
     without[left_out] = statistic(items);
   }
   const double centre = mean(without);
@@ -201,12 +207,9 @@ BootstrapInterval mean_difference_bootstrap(std::span<const double> first,
 
 BootstrapInterval ratio_of_sums_bootstrap(std::span<const double> numerator,
                                           std::span<const double> denominator,
-                                          const BootstrapOptions& options) {
-  check_paired(numerator, denominator, false, "ratio_of_sums_bootstrap");
-  for (const double value : denominator) {
-    KVLAB_CHECK(value > 0, "[statistics.ratio_of_sums_bootstrap] needs positive denominators, got ",
-                value);
-  }
+                                          const BootstrapOptions& options,
+                                          std::optional<double> null_value) {
+  check_sums(numerator, denominator, "ratio_of_sums_bootstrap");
   return bootstrap(
       numerator.size(),
       [&](std::span<const std::size_t> items) {
@@ -217,7 +220,49 @@ BootstrapInterval ratio_of_sums_bootstrap(std::span<const double> numerator,
         }
         return above / below;
       },
-      options);
+      options, null_value);
+}
+
+BootstrapInterval ratio_of_sums_t_interval(std::span<const double> numerator,
+                                           std::span<const double> denominator, double confidence,
+                                           std::optional<double> null_value) {
+  check_sums(numerator, denominator, "ratio_of_sums_t_interval");
+  KVLAB_CHECK(confidence > 0 && confidence < 1,
+              "[statistics.ratio_of_sums_t_interval] confidence must be between 0 and 1, got ",
+              confidence);
+  const double below = std::accumulate(denominator.begin(), denominator.end(), 0.0);
+  BootstrapInterval result;
+  result.estimate = std::accumulate(numerator.begin(), numerator.end(), 0.0) / below;
+  result.confidence = confidence;
+  result.n = numerator.size();
+  if (result.n == 1) return result;
+  double squares = 0;
+  for (std::size_t i = 0; i < result.n; ++i) {
+    const double residual = numerator[i] - result.estimate * denominator[i];
+    squares += residual * residual;
+  }
+  const auto n = static_cast<double>(result.n);
+  const double error = std::sqrt(n * squares / (n - 1)) / below;
+  const double reach = student_t_quantile(0.5 + 0.5 * confidence, n - 1) * error;
+  result.low = result.estimate - reach;
+  result.high = result.estimate + reach;
+  if (!null_value) return result;
+  const double distance = std::abs(result.estimate - *null_value);
+  if (error > 0) {
+    result.p = 2 * student_t_probability(-distance / error, n - 1);
+  } else {
+    result.p = distance == 0 ? 1 : 0;
+  }
+  return result;
+}
+
+BootstrapInterval ratio_of_sums_interval(std::span<const double> numerator,
+                                         std::span<const double> denominator,
+                                         const BootstrapOptions& options,
+                                         std::optional<double> null_value) {
+  return numerator.size() < kBootstrapItems
+             ? ratio_of_sums_t_interval(numerator, denominator, options.confidence, null_value)
+             : ratio_of_sums_bootstrap(numerator, denominator, options, null_value);
 }
 
 RobustRatio midmean_ratio_bootstrap(std::span<const double> numerator,

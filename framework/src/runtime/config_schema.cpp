@@ -86,9 +86,11 @@ MapSchema record_kind(const ExperimentEntry& entry, const Registry& registry) {
       ExperimentConfig config = parse_experiment(node);
       const std::unique_ptr<Experiment> experiment = entry.create(config, registry);
       config.reader.finish();
-      // Reading arms asks for it in every kind; those that cannot isolate refuse it afterwards.
+      // Reading arms asks for them in every kind; those that cannot isolate refuse them afterwards.
       if (!experiment->isolates_arms()) {
-        std::erase_if(root->keys, [](const KeySchema& key) { return key.name == "isolation"; });
+        std::erase_if(root->keys, [](const KeySchema& key) {
+          return key.name == "isolation" || key.name == "limits";
+        });
       }
     } catch (const UserError& error) {
       throw UserError(detail::concat("[runtime.config_schema] the experiment ", entry.info.name,

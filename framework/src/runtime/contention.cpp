@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
 #include <vector>
@@ -38,6 +39,17 @@ double one_minute_load() {
 }
 
 }  // namespace
+
+std::string contention_json(const Contention& found) {
+  const nlohmann::ordered_json json = {{"contended", found.contended},
+                                       {"suspended", found.suspended},
+                                       {"involuntary_switches", found.involuntary_switches},
+                                       {"steal_share", found.steal_share},
+                                       {"load", found.load},
+                                       {"wall_ns", found.wall_ns},
+                                       {"cpu_ns", found.cpu_ns}};
+  return json.dump();
+}
 
 void judge_contention(Contention& found, std::int64_t units,
                       std::span<const std::int64_t> gaps_ns) {

@@ -173,7 +173,15 @@ std::vector<PromptSpec> read_prompts(ConfigReader& reader, const std::string& ke
 }
 
 ConversationSpec::ConversationSpec(ConfigReader reader) {
-  line_ = chosen_line(reader, read_jsonl_turns(reader.data_path("jsonl")));
+  const std::string path = reader.data_path("jsonl");
+  const SchemaRecording* recording = SchemaRecording::current();
+  if (recording != nullptr && recording->examples()) {
+    // The file of an example need not exist.
+    (void)reader.integer("line", {1, kMostTokens});
+    line_.pieces = {{"", {0}}};
+  } else {
+    line_ = chosen_line(reader, read_jsonl_turns(path));
+  }
   reader.finish();
 }
 

@@ -25,6 +25,22 @@ struct ArmTrials {
   bool trace = false;  ///< after measuring, run each arm once more and write when its parts ran
 };
 
+/// Makes each step of an arm take longer by a factor, waiting busily. Build it right before the
+/// first step.
+class PlantedSlowdown {
+ public:
+  explicit PlantedSlowdown(double factor) : factor_(factor) {}
+
+  /// Waits for what the time since the last call lacks. Call it after each step.
+  void after_step();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  double factor_;
+  Clock::time_point before_ = Clock::now();
+};
+
 /// Reads `measure:` as `parse_measure`, and leaves `aa`, `planted_slowdown` and `trace` to
 /// `parse_arm_trials`: for kinds that compare arms and read their parts one by one. Throws
 /// UserError.

@@ -1,6 +1,6 @@
-// Seeded bootstrap intervals. The random numbers are the same on every machine: the generator is
-// the standard's mt19937_64, and indices are drawn from it without the standard's distributions,
-// whose results differ between libraries.
+// Seeded bootstrap intervals, and what stands in for them where items are few. The random numbers are
+// the same on every machine: the generator is the standard's mt19937_64, and indices are drawn from it
+// without the standard's distributions, whose results differ between libraries.
 #pragma once
 
 #include <cstddef>
@@ -26,6 +26,9 @@ struct BootstrapOptions {
   BootstrapMethod method = BootstrapMethod::bca;
 };
 
+/// Items from which on the bootstrap is used for sums: below, its interval is too short.
+inline constexpr std::size_t kBootstrapItems = 10;
+
 /// A statistic and where its true value lies, in the unit of the statistic.
 struct BootstrapInterval {
   double estimate = 0;         ///< of the data as measured
@@ -34,8 +37,12 @@ struct BootstrapInterval {
   double confidence = 0.95;
   std::size_t n = 0;           ///< items
   /// Two-sided: twice the smaller share of draws at or beyond the null value, at least
-  /// 2 / (draws + 1). Absent where no null value was given, or there is one item.
+  /// 2 / (draws + 1); of a t-interval, from its t. Absent where no null value was given, or there is
+  /// one item.
   std::optional<double> p;
+
+  /// True where an interval exists and does not contain `value`.
+  bool excludes(double value) const { return low && high && (*low > value || *high < value); }
 };
 
 /// Computes a statistic of the items with these indices, an index as often as it was drawn.
@@ -65,7 +72,23 @@ BootstrapInterval mean_difference_bootstrap(std::span<const double> first,
 /// length, or a denominator is not positive and finite.
 BootstrapInterval ratio_of_sums_bootstrap(std::span<const double> numerator,
                                           std::span<const double> denominator,
-                                          const BootstrapOptions& options = {});
+                                          const BootstrapOptions& options = {},
+                                          std::optional<double> null_value = std::nullopt);
+
+/// The same ratio with its t-interval: the standard error is that of the ratio estimator, from what
+/// each numerator is beside its denominator's share (Cochran 1977, section 2.11). With equal
+/// denominators it is the t-interval of the items' own ratios. Throws UserError as
+/// `ratio_of_sums_bootstrap`.
+BootstrapInterval ratio_of_sums_t_interval(std::span<const double> numerator,
+                                           std::span<const double> denominator,
+                                           double confidence = 0.95,
+                                           std::optional<double> null_value = std::nullopt);
+
+/// `ratio_of_sums_t_interval` below `kBootstrapItems` items, else `ratio_of_sums_bootstrap`.
+BootstrapInterval ratio_of_sums_interval(std::span<const double> numerator,
+                                         std::span<const double> denominator,
+                                         const BootstrapOptions& options = {},
+                                         std::optional<double> null_value = std::nullopt);
 
 /// What a robust comparison of two arms finds.
 struct RobustRatio {

@@ -20,6 +20,9 @@ struct Contention {
   bool operator==(const Contention&) const = default;
 };
 
+/// As a JSON object: the `flags` of a line of samples.jsonl.
+std::string contention_json(const Contention& found);
+
 /// Judges a sample of `units` steps whose gaps were `gaps_ns`, from what was counted; sets
 /// `suspended` and `contended`. `contention_rule` says when.
 void judge_contention(Contention& found, std::int64_t units, std::span<const std::int64_t> gaps_ns);
