@@ -59,7 +59,7 @@ void Findings::compare() {
       made_.push_back(
           {fmt::format("{} kept against refed, first token of turn {}", name(arm), turn + 1), {}});
     }
-    if (arm == control_ || !ran(control_)) continue;
+    if (arm == control_ || !shown(control_)) continue;
     for (const Mode mode : kModes) {
       answers.push_back(&beside_control_[arm][mode_index(mode)]);
       speeds.push_back(
@@ -97,7 +97,7 @@ std::optional<RatioInterval> Findings::speed_noise(Mode mode) const {
 }
 
 std::optional<RatioInterval> Findings::noise(Mode mode, const Of& speed) const {
-  if (!again_ || !ran(*again_) || !ran(control_)) return std::nullopt;
+  if (!again_ || !ran(*again_) || !shown(control_)) return std::nullopt;
   return block_ratio(values(*again_, mode, speed), values(control_, mode, speed));
 }
 

@@ -270,7 +270,11 @@ void fill_report(const ConversationConfig& config, const std::vector<ArmState>& 
     outcome.passed = false;
   }
   if (findings.blocks() == 0) {
-    report.conclusions = {"No firm conclusion: no block was finished."};
+    report.conclusions = {
+        suspended > 0 ? fmt::format("No firm conclusion: the process stood still in all {} blocks "
+                                    "that were finished.",
+                                    suspended)
+                      : std::string("No firm conclusion: no block was finished.")};
     return;
   }
   MetricList metrics(findings, outcome.metrics);

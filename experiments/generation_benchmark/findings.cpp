@@ -56,7 +56,6 @@ void Findings::compare() {
       noise.push_back(noise_[i]);
     }
   }
-  made_ = places.size();
   const std::vector<Comparison> found = compare_arms(speeds, noise);
   for (size_t k = 0; k < places.size(); ++k) {
     comparisons_[places[k].first][places[k].second] = found[k];

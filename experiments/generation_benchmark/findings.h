@@ -55,7 +55,6 @@ class Findings {
 
   /// Nothing for the control, its second measurement, and where either has no speed.
   const Comparison* comparison(size_t arm, size_t i) const;
-  size_t comparisons() const { return made_; }
 
   /// The control against itself; nothing where it was not measured twice.
   std::optional<RatioInterval> noise(size_t i) const;
@@ -126,7 +125,6 @@ class Findings {
   std::optional<size_t> again_;
   std::vector<std::vector<std::optional<Comparison>>> comparisons_;  // [case][arm]
   std::vector<std::optional<RatioInterval>> noise_;                  // [case]
-  size_t made_ = 0;
 };
 
 }  // namespace kvlab::experiments

@@ -61,7 +61,7 @@ void Findings::compare() {
                            name(*variant) + " by fork against prefill, first tokens",
                            paired(*variant, *own, first_tokens_per_second), first_noise_});
     }
-    if (variant->arm == measured_.control || reference == nullptr) continue;
+    if (variant->arm == control() || reference == nullptr || !passed(control())) continue;
     questions.push_back({&beside_control_[variant->arm][index(variant->mode)],
                          fmt::format("{} against {}, both by {}, end to end", name(*variant),
                                      control_name(), mode_name(variant->mode)),

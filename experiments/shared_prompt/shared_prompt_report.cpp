@@ -95,7 +95,12 @@ void fill_report(const SharedPromptConfig& config, const Measured& measured,
   add_text_checks(findings, outcome);
   add_forward_checks(findings, outcome);
   if (findings.blocks() == 0 || findings.find(measured.control, Mode::prefill) == nullptr) {
-    report.conclusions = {"No firm conclusion: not every arm was measured once."};
+    report.conclusions = {
+        measured.suspended > 0
+            ? fmt::format("No firm conclusion: the process stood still in all {} blocks that were "
+                          "finished.",
+                          measured.suspended)
+            : std::string("No firm conclusion: not every arm was measured once.")};
     return;
   }
   report.sections.push_back(tables(findings, outcome.metrics));

@@ -1,5 +1,7 @@
 #include <cmath>
 
+#include "kvlab/runtime/bootstrap.h"
+#include "kvlab/runtime/rates.h"
 #include "tests/fixtures/run_config.h"
 
 namespace {
@@ -88,6 +90,31 @@ TEST(QualityExperiment, CountsEveryTokenWithANextOneAndTheBytesHeld) {
   EXPECT_EQ(metric(run, "int8", "bits_per_number").at("value"), 8 + 32.0 / 8);
   EXPECT_EQ(metric(run, "bf16", "bits_per_number").at("value"), 16);
   EXPECT_TRUE(metric(run, "none", "bits_per_number").is_null());
+}
+
+TEST(QualityExperiment, IntervalsAreTheFrameworksDrawnByDocument) {
+  const TemporaryFolder folder;
+  const FinishedRun run = run_config(folder, folder.write("run.yaml", config(kWorkload)));
+  std::vector<double> divergence, tokens;
+  int64_t agreed = 0, all = 0;
+  for (const json& sample : run.samples) {
+    if (sample.at("arm") != "ring") continue;
+    divergence.push_back(sample.at("kl_sum").get<double>());
+    tokens.push_back(sample.at("tokens").get<double>());
+    agreed += sample.at("agreed").get<int64_t>();
+    all += sample.at("tokens").get<int64_t>();
+  }
+  ASSERT_EQ(divergence.size(), 12u);
+  kvlab::BootstrapOptions options;
+  options.seed = 3;
+  const kvlab::BootstrapInterval wanted =
+      kvlab::ratio_of_sums_bootstrap(divergence, tokens, options);
+  const json kl = metric(run, "ring", "kl");
+  EXPECT_NEAR(kl.at("value").get<double>(), wanted.estimate, 1e-12);
+  EXPECT_NEAR(kl.at("ci_low").get<double>(), wanted.low.value(), 1e-12);
+  EXPECT_NEAR(kl.at("ci_high").get<double>(), wanted.high.value(), 1e-12);
+  const kvlab::Rate share = kvlab::wilson_interval(agreed, all);
+  EXPECT_NEAR(metric(run, "ring", "top1").at("ci_low").get<double>(), share.low, 1e-12);
 }
 
 TEST(QualityExperiment, GivesTheSameSummaryFromItsResolvedConfig) {
