@@ -174,7 +174,7 @@ class MetricList {
         add(arm, "payload", static_cast<double>(turn.payload), "bytes", kLower, false, group);
         add(arm, "reserved", static_cast<double>(turn.reserved), "bytes", kLower, false, group);
         const Comparison* found = mode == Mode::kept ? f_.keeping(arm, i) : nullptr;
-        if (found != nullptr) add_ratio(arm, "keeping_speedup", found->ratio, group);
+        if (found != nullptr) add_ratio(arm, "keeping_speedup", *found, group);
       }
       const Group group = {{"mode", mode_name(mode)}};
       if (f_.shown(arm)) {
@@ -182,7 +182,7 @@ class MetricList {
             true, group);
       }
       const Comparison* found = f_.beside_control(arm, mode);
-      if (found != nullptr) add_ratio(arm, "speed_ratio", found->ratio, group);
+      if (found != nullptr) add_ratio(arm, "speed_ratio", *found, group);
     }
   }
 
@@ -192,14 +192,16 @@ class MetricList {
   Metric& add(size_t arm, const char* name, double value, const char* unit,
               BetterDirection direction, bool timed, const Group& group) {
     metrics_.push_back({f_.name(arm), name, value, unit, static_cast<int64_t>(f_.blocks()), kNone,
-                        kNone, direction, group, timed});
+                        kNone, direction, group, timed, {}, kNone});
     return metrics_.back();
   }
 
-  void add_ratio(size_t arm, const char* name, const RatioInterval& ratio, const Group& group) {
-    Metric& metric = add(arm, name, ratio.ratio, "x", kHigher, true, group);
-    metric.ci_low = ratio.low.value_or(kNone);
-    metric.ci_high = ratio.high.value_or(kNone);
+  void add_ratio(size_t arm, const char* name, const Comparison& found, const Group& group) {
+    Metric& metric = add(arm, name, found.ratio.ratio, "", kHigher, true, group);
+    metric.ci_low = found.ratio.low.value_or(kNone);
+    metric.ci_high = found.ratio.high.value_or(kNone);
+    metric.verdict = verdict_name(found.verdict);
+    metric.p = found.p.value_or(kNone);
   }
 
   const Findings& f_;

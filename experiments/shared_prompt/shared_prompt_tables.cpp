@@ -116,15 +116,17 @@ void add_metrics(const Findings& f, const Variant& variant, std::vector<Metric>&
   const GenerateResult& last = variant.runs[f.blocks() - 1].result;
   const auto add = [&](const char* metric, double value, const char* unit,
                        BetterDirection direction, bool timed,
-                       const RatioInterval* interval = nullptr) {
+                       const Comparison* found = nullptr) {
     Metric entry{f.name(variant), metric,    value,
                  unit,            static_cast<int64_t>(f.blocks()),
                  kNone,           kNone,     direction,
                  {{"mode", mode_name(variant.mode)}},
-                 timed};
-    if (interval != nullptr) {
-      entry.ci_low = interval->low.value_or(kNone);
-      entry.ci_high = interval->high.value_or(kNone);
+                 timed,           {},        kNone};
+    if (found != nullptr) {
+      entry.ci_low = found->ratio.low.value_or(kNone);
+      entry.ci_high = found->ratio.high.value_or(kNone);
+      entry.verdict = verdict_name(found->verdict);
+      entry.p = found->p.value_or(kNone);
     }
     metrics.push_back(std::move(entry));
   };
@@ -136,10 +138,10 @@ void add_metrics(const Findings& f, const Variant& variant, std::vector<Metric>&
     add("throughput", f.middle(variant, end_to_end), "tokens/s", kHigher, true);
     const Comparison* gain = variant.mode == Mode::forked ? f.fork_gain(variant.arm) : nullptr;
     if (gain != nullptr) {
-      add("fork_speedup", gain->ratio.ratio, "x", kHigher, true, &gain->ratio);
+      add("fork_speedup", gain->ratio.ratio, "", kHigher, true, gain);
     }
     if (const Comparison* beside = f.beside_control(variant)) {
-      add("speed_ratio", beside->ratio.ratio, "", kHigher, true, &beside->ratio);
+      add("speed_ratio", beside->ratio.ratio, "", kHigher, true, beside);
     }
   }
   add("token_forwards", static_cast<double>(last.work.token_forwards), "tokens", kLower, false);

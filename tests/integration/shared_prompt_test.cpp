@@ -97,6 +97,7 @@ TEST(SharedPromptExperiment, GivesVerdictsByTheCommonRuleBesideTheNoise) {
     const json ratio = metric("slow", "speed_ratio", mode);
     EXPECT_LT(ratio.at("value").get<double>(), 0.6) << "8 times as long was planted";
     EXPECT_LT(ratio.at("ci_high").get<double>(), 1) << ratio;
+    EXPECT_NE(ratio.at("verdict"), "faster");
   }
   EXPECT_FALSE(metric("preallocated", "fork_speedup", "fork").is_null());
   EXPECT_TRUE(metric("preallocated", "speed_ratio", "fork").is_null());

@@ -37,6 +37,17 @@ TEST(ComparisonText, VerdictsStandWhereReportsColourThem) {
   }
 }
 
+TEST(ComparisonText, NoiseCountsUpAndDownAlike) {
+  RatioInterval noise;
+  noise.ratio = 1.02;
+  EXPECT_EQ(noise_text("a", noise), "Noise: a measured a second time is 1.02x (one block) of itself.");
+  noise.low = 0.99;
+  noise.high = 1.05;
+  EXPECT_EQ(noise_text("a", noise, "TTFT"),
+            "Noise: a measured a second time is 1.02x [0.99, 1.05] of itself by TTFT; a ratio from "
+            "0.95 to 1.05 is no difference.");
+}
+
 TEST(ComparisonText, BytesAreSaidBesideTheControls) {
   EXPECT_EQ(held_bytes_text(690, 1000), "it holds 31 % fewer bytes");
   EXPECT_EQ(held_bytes_text(1004, 1000), "it holds 0.40 % more bytes");

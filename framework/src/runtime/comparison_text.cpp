@@ -43,9 +43,14 @@ std::string held_bytes_text(std::int64_t held, std::int64_t control) {
 
 std::string noise_text(const std::string& control, const RatioInterval& noise,
                        const std::string& by) {
-  return fmt::format("Noise: {} measured a second time is {:.2f}x {} of itself{}; a difference "
-                     "within that is none.",
-                     control, noise.ratio, interval_text(noise), by.empty() ? "" : " by " + by);
+  std::string text =
+      fmt::format("Noise: {} measured a second time is {:.2f}x {} of itself{}", control, noise.ratio,
+                  interval_text(noise), by.empty() ? "" : " by " + by);
+  if (noise.low) {
+    const double reach = noise_reach(noise);
+    text += fmt::format("; a ratio from {:.2f} to {:.2f} is no difference", 1 / reach, reach);
+  }
+  return text + ".";
 }
 
 ReportCell verdict_cell(Verdict verdict) {

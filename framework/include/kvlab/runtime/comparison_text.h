@@ -21,7 +21,8 @@ std::string comparison_text(const std::string& arm, const std::string& control,
 /// "it holds 31 % fewer bytes": what an arm holds beside what the control holds.
 std::string held_bytes_text(std::int64_t held, std::int64_t control);
 
-/// "Noise: preallocated measured a second time is 1.00x [0.99, 1.01] of itself; ...". `by` as above.
+/// "Noise: preallocated measured a second time is 1.00x [0.99, 1.01] of itself; a ratio
+/// from 0.99 to 1.01 is no difference." `by` as above.
 std::string noise_text(const std::string& control, const RatioInterval& noise,
                        const std::string& by = "");
 
