@@ -15,7 +15,14 @@ constexpr double kMillion = 1e6;
 }  // namespace
 
 std::string interval_text(const RatioInterval& ratio) {
-  return ratio.low ? fmt::format("[{:.2f}, {:.2f}]", *ratio.low, *ratio.high) : "(one block)";
+  if (!ratio.low) return "(one block)";
+  // Few blocks give ends far from 1: "0.00" would say that one is zero.
+  const auto end = [](double value) {
+    return value < 0.1    ? fmt::format("{:.2g}", value)
+           : value < 1000 ? fmt::format("{:.2f}", value)
+                          : fmt::format("{:.0f}", value);
+  };
+  return fmt::format("[{}, {}]", end(*ratio.low), end(*ratio.high));
 }
 
 std::string comparison_text(const std::string& arm, const std::string& control,
