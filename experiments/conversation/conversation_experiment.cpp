@@ -272,7 +272,7 @@ ExperimentResult ConversationExperiment::run(RunContext& context) {
     arm.gated = arm.gated && arms[control].traits.exact && arm.model == arms[control].model;
   }
   context.begin_progress(static_cast<int64_t>(2 * arms.size()) *
-                         (1 + measure_.warmup + measure_.repeats));
+                         (1 + config_.shared.measure.warmup + config_.shared.measure.repeats));
   try {
     gate(context, arms, control, outcome);
     measure(context, arms);

@@ -1,4 +1,4 @@
-// What a run says in sentences.
+// What a case says in sentences.
 #include <fmt/format.h>
 
 #include "kvlab/runtime/contention.h"
@@ -9,16 +9,6 @@
 namespace kvlab::experiments::decode_speed_kind {
 
 namespace {
-
-// Two digits after the point, as people say ratios; more where that would leave nothing.
-std::string ratio_digits(double ratio) {
-  return ratio < 0.1 ? digits(ratio) : fmt::format("{:.2f}", ratio);
-}
-
-std::string interval_text(const RatioInterval& ratio) {
-  return ratio.low ? fmt::format("[{}, {}]", ratio_digits(*ratio.low), ratio_digits(*ratio.high))
-                   : std::string("(one block)");
-}
 
 // "1.02x [0.99, 1.05] of preallocated at depth 960: not distinguishable".
 std::string verdict_text(const Findings& f, const DepthResult& at, size_t arm, bool first) {
@@ -47,7 +37,7 @@ std::string copies_text(const Findings& f, const CaseResult& one, const DepthRes
   } else if (measured.excludes(predicted)) {
     verdict = fmt::format("{:+.0f} % against that", 100 * (measured.ratio / predicted - 1));
   }
-  return fmt::format("; it copies {} MB per token, by its bytes {} times the control's time, "
+  return fmt::format("; it copies {} MB per step, by its bytes {} times the control's time, "
                      "measured {} {}, {}",
                      digits(found.copied_bytes / kMillion), ratio_digits(predicted),
                      ratio_digits(measured.ratio), interval_text(measured), verdict);
@@ -57,11 +47,12 @@ std::string copies_text(const Findings& f, const CaseResult& one, const DepthRes
 std::string why_not_faster(const Findings& f, const CaseResult& one, const DepthResult& at,
                            size_t arm) {
   const Verdict verdict = f.comparison(at, arm)->verdict;
-  if (verdict == Verdict::faster || verdict == Verdict::refused) return "";
-  if (!holds_less(f.config(), at, arm)) return "";
+  if (verdict == Verdict::faster || !holds_less(f.config(), at, arm)) return "";
   const ArmAtDepth& mine = at.arms[arm];
   const ArmAtDepth& control = at.arms[f.control()];
-  const std::string but = "; it is not faster for that: ";
+  const std::string but = verdict == Verdict::refused
+                              ? "; without a verdict nobody knows whether it is faster for that: "
+                              : "; it is not faster for that: ";
   if (f.recomputes(mine)) return but + "it computes all earlier tokens again in every step";
   const double saved = control.kv_bytes - mine.kv_bytes;
   if (saved <= 0.005 * control.kv_bytes) {
@@ -92,6 +83,7 @@ std::string arm_sentence(const Findings& f, const CaseResult& one, size_t arm) {
   const std::string held = held_text(f.config(), *deepest, arm);
   if (!held.empty()) text += fmt::format("; at depth {} {}", deepest->depth, held);
   text += why_not_faster(f, one, *deepest, arm) + copies_text(f, one, *deepest, arm);
+  if (f.recomputes(deepest->arms[arm])) text += fmt::format("; {}", kNoFloor);
   const ArmVerdict& verdict = deepest->arms[arm].verdict;
   if (!verdict.exact) {
     text += fmt::format("; approximate, KL {:.3g} nats/token", verdict.distance.mean_kl);
@@ -99,7 +91,7 @@ std::string arm_sentence(const Findings& f, const CaseResult& one, size_t arm) {
   return f.name(arm) + text + without + ".";
 }
 
-// What the control takes per token, and what limits it.
+// What a step of the control takes, and what limits it.
 std::string control_sentence(const Findings& f, const CaseResult& one) {
   std::vector<std::string> depths;
   for (const DepthResult& at : one.depths) {
@@ -107,13 +99,13 @@ std::string control_sentence(const Findings& f, const CaseResult& one) {
     const Timing times = f.timing(one, at, f.control());
     const ArmAtDepth& control = at.arms[f.control()];
     const std::string share =
-        f.recomputes(control) ? ""
+        f.recomputes(control) ? std::string(kNoFloor) + ", "
                               : fmt::format("{:.0f} % of the floor, ", 100 * median(times.share));
     depths.push_back(fmt::format("{} ms at depth {} ({}{})", digits(median(times.ms)), at.depth,
                                  share, f.bound_words(control)));
   }
   if (depths.empty()) return "";
-  return fmt::format("{} takes per token {}.", f.name(f.control()), joined(depths));
+  return fmt::format("{} takes per step {}.", f.name(f.control()), joined(depths));
 }
 
 std::string noise_text(const Findings& f, const CaseResult& one) {
@@ -172,7 +164,7 @@ std::string flagged_text(const Findings& f, const CaseResult& one) {
 std::vector<std::string> conclude(const Findings& f, const CaseResult& one) {
   std::vector<std::string> sentences;
   const auto say = [&](const std::string& sentence) {
-    if (!sentence.empty()) sentences.push_back(one.label() + ": " + sentence);
+    if (!sentence.empty()) sentences.push_back(sentence);
   };
   say(control_sentence(f, one));
   for (size_t arm = 0; arm < f.config().arms.size(); ++arm) {
@@ -181,7 +173,7 @@ std::vector<std::string> conclude(const Findings& f, const CaseResult& one) {
   say(noise_sentence(f, one));
   say(bytes_sentence(f, one));
   say(suspended_sentence(one));
-  if (one.interrupted) say("interrupted, whole blocks only.");
+  if (one.interrupted) say("Interrupted, whole blocks only.");
   return sentences;
 }
 
@@ -197,8 +189,8 @@ ReportSection without_significance(const Findings& f) {
           continue;
         }
         section.paragraphs.push_back(fmt::format(
-            "{}, depth {}: {} against {}: {:.3f}x {}, {}: {}.", one.label(), at.depth, f.name(arm),
-            f.name(f.control()), found->ratio.ratio, interval_text(found->ratio),
+            "{}: {} against {}: {}x {}, {}: {}.", place_words(f, one, at), f.name(arm),
+            f.name(f.control()), ratio_digits(found->ratio.ratio), interval_text(found->ratio),
             verdict_name(found->verdict), found->reason));
       }
     }

@@ -94,7 +94,11 @@ void add_verdict_cells(std::vector<ReportCell>& row, const Findings& f, const Ca
                                   found->verdict == Verdict::refused ? CellEmphasis::warning
                                                                      : CellEmphasis::normal)
                       : text_cell("noise", CellEmphasis::muted));
-  metrics.add_ratio(one, at, arm, "speed_ratio", ratio, BetterDirection::higher);
+  Metric& judged = metrics.add_ratio(one, at, arm, "speed_ratio", ratio, BetterDirection::higher);
+  if (found) {  // the same ratio upside down holds no second verdict: it would be counted twice
+    judged.verdict = verdict_name(found->verdict);
+    if (found->p) judged.p = *found->p;
+  }
   metrics.add_ratio(one, at, arm, "time_ratio", f.time_ratio(at, arm), BetterDirection::lower);
 }
 
@@ -115,12 +119,12 @@ void add_speed_row(ReportTable& table, const Findings& f, const CaseResult& one,
   row.push_back(digits_cell(ms, emphasis));
   row.push_back(digits_cell(interquartile_range(times.ms), CellEmphasis::muted));
   row.push_back(number_cell(tokens_per_s, 1, emphasis));
-  metrics.add_timed(one, &at, arm, "ms_per_token", ms, "ms", n, BetterDirection::lower);
+  metrics.add_timed(one, &at, arm, "ms_per_step", ms, "ms", n, BetterDirection::lower);
   metrics.add_timed(one, &at, arm, "tokens_per_s", tokens_per_s, "tokens/s", n,
                     BetterDirection::higher);
   add_verdict_cells(row, f, one, at, arm, emphasis, metrics);
   if (f.recomputes(found)) {
-    row.push_back(empty_cell());
+    row.push_back(text_cell("no floor", CellEmphasis::muted));
   } else {
     row.push_back(percent_cell(median(times.share)));
     metrics.add_timed(one, &at, arm, "floor_share", median(times.share), "", n,
@@ -142,7 +146,7 @@ void add_speed_table(ReportSection& section, const Findings& f, const CaseResult
   table.columns = {{"depth", "depth", "tokens", {}},
                    {"arm", "arm", "", {}},
                    {"equality", "equality", "", {}},
-                   {"ms_per_token", "ms per token", "", lower},
+                   {"ms_per_step", "ms per step", "", lower},
                    {"iqr", "IQR", "", {}},
                    {"tokens_per_s", "tokens/s", "", higher},
                    {"ratio", "x control (95 %)", "", higher},
@@ -162,8 +166,8 @@ void add_speed_table(ReportSection& section, const Findings& f, const CaseResult
       "Medians over blocks of the median step; a step gives every row one token. x control: "
       "tokens/s over the control's, by the rule under \"Differences that are not significant\"; "
       "noise: the control a second time. share of floor: the time that reading weights, K and V "
-      "takes at the bandwidth of the same block, over the time of the step; not for an arm that "
-      "recomputes. bound: the largest part of a step's time. n: blocks; flagged: runs that "
+      "takes at the bandwidth of the same block, over the time of the step; no floor: the arm "
+      "reads no cache, it computes. bound: the largest part of a step's time. n: blocks; flagged: runs that "
       "something disturbed. Bold: the interval excludes the runner-up.";
   section.tables.push_back(std::move(table));
 }
@@ -178,7 +182,7 @@ void add_bytes_row(ReportTable& table, const Findings& f, const CaseResult& one,
                                  digits_cell(found.kv_bytes / kMillion),
                                  digits_cell(found.copied_bytes / kMillion)};
   if (f.recomputes(found)) {
-    row.push_back(empty_cell());
+    row.push_back(text_cell("computes", CellEmphasis::muted));
   } else {
     row.push_back(digits_cell(bytes_per_second / kBillion));
     metrics.add_timed(one, &at, arm, "read_rate", bytes_per_second, "B/s", found.runs.size(),
@@ -311,12 +315,13 @@ Metric& MetricList::add_timed(const CaseResult& one, const DepthResult* at, size
   return found;
 }
 
-void MetricList::add_ratio(const CaseResult& one, const DepthResult& at, size_t arm,
-                           const char* metric, const RatioInterval& ratio,
-                           BetterDirection direction) {
+Metric& MetricList::add_ratio(const CaseResult& one, const DepthResult& at, size_t arm,
+                              const char* metric, const RatioInterval& ratio,
+                              BetterDirection direction) {
   Metric& found = add_timed(one, &at, arm, metric, ratio.ratio, "", ratio.n, direction);
   found.ci_low = ratio.low.value_or(kNone);
   found.ci_high = ratio.high.value_or(kNone);
+  return found;
 }
 
 void add_tables(ReportSection& section, const Findings& f, const CaseResult& one,

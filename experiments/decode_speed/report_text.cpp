@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kvlab/runtime/comparison.h"
 #include "report_parts.h"
 
 namespace kvlab::experiments::decode_speed_kind {
@@ -15,9 +16,34 @@ int decimals_of(double value) {
 
 std::string digits(double value) { return fmt::format("{:.{}f}", value, decimals_of(value)); }
 
-std::string joined(const std::vector<std::string>& parts) {
+std::string ratio_digits(double ratio) {
+  return ratio < 0.1 ? digits(ratio) : fmt::format("{:.2f}", ratio);
+}
+
+std::string interval_text(const RatioInterval& ratio) {
+  if (!ratio.low) return "(one block)";
+  if (is_too_wide(ratio)) return fmt::format("[interval too wide (n={})]", ratio.n);
+  return fmt::format("[{}, {}]", ratio_digits(*ratio.low), ratio_digits(*ratio.high));
+}
+
+std::string place_words(const Findings& f, const CaseResult& one, const DepthResult& at) {
+  bool models = false, precisions = false, batches = false;
+  for (const CaseResult& other : f.cases()) {
+    models = models || other.model != one.model;
+    precisions = precisions || !(other.precision == one.precision);
+    batches = batches || other.batch != one.batch;
+  }
+  std::vector<std::string> words;
+  if (models) words.push_back(one.model->source.name);
+  if (precisions) words.push_back(one.precision.label());
+  if (batches) words.push_back(fmt::format("batch {}", one.batch));
+  words.push_back(fmt::format("depth {}", at.depth));
+  return joined(words);
+}
+
+std::string joined(const std::vector<std::string>& parts, const char* between) {
   std::string text;
-  for (const std::string& part : parts) text += (text.empty() ? "" : ", ") + part;
+  for (const std::string& part : parts) text += (text.empty() ? "" : between) + part;
   return text;
 }
 

@@ -372,7 +372,7 @@ class CaseRunner {
       if (found.arms[arm].runs.empty()) continue;
       std::vector<double> ms;
       for (const RunSample& run : found.arms[arm].runs) ms.push_back(run.median_ms());
-      context_.log << fmt::format("{}: depth {}: {}: {:.3f} ms per token\n", result_.label(),
+      context_.log << fmt::format("{}: depth {}: {}: {:.3f} ms per step\n", result_.label(),
                                   found.depth, config_.arms[arm].name, median(ms));
     }
     context_.log << std::flush;

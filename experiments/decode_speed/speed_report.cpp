@@ -22,11 +22,13 @@ class Report {
   ExperimentResult make() {
     ReportDocument& report = result_.report;
     report.control = config_.arms[config_.control].name;
-    report.primary_metric = "ms per token of a decode step";
+    report.primary_metric = "ms per decode step, which gives every row one token";
     describe_factors();
     for (const CaseResult& one : cases_) add_case(one);
+    for (const CaseResult& one : cases_) add_words(one);
     if (!cases_.empty()) report.sections.push_back(without_significance(findings_));
     for (const SpeedModel& model : config_.models) add_what_does_not_fit(model);
+    report.conclusions = answer(findings_);
     if (report.conclusions.empty()) report.conclusions.push_back("No firm conclusion.");
     return std::move(result_);
   }
@@ -98,9 +100,14 @@ class Report {
           {findings_.name(arm) + ", " + one.label(), *one.failures[arm]});
       result_.passed = false;
     }
-    for (std::string& sentence : conclude(findings_, one)) {
-      result_.report.conclusions.push_back(std::move(sentence));
-    }
+  }
+
+  // A section of its own, behind all tables: the conclusions at the top are the short answer.
+  void add_words(const CaseResult& one) {
+    ReportSection section;
+    section.title = "In words: " + one.label();
+    section.paragraphs = conclude(findings_, one);
+    if (!section.paragraphs.empty()) result_.report.sections.push_back(std::move(section));
   }
 
   std::string bandwidth_sentence(const CaseResult& one) const {

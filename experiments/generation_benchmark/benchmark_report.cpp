@@ -77,7 +77,7 @@ class Report {
     report.held_fixed.push_back(
         runtime.row_tokens != 0
             ? fmt::format("row_tokens {} (given)", runtime.row_tokens)
-            : "row_tokens (measured): see \"row kernels measured faster up to\" under "
+            : "row_tokens (measured): see \"row_tokens measured on this machine\" under "
               "Environment; 16 for models too small to be measured");
     if (config_.shared.isolation == Isolation::process) {
       report.held_fixed.push_back(

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -92,7 +93,7 @@ struct MadeUp {
 
   std::string sentence(const std::string& arm) const {
     for (const std::string& text : conclude(Findings(config, cases), cases.front())) {
-      if (text.find(": " + arm + " is ") != std::string::npos) return text;
+      if (text.starts_with(arm + " is ")) return text;
     }
     return "no sentence on " + arm;
   }
@@ -181,8 +182,7 @@ TEST(DecodeSpeedFindings, SaysForEachArmWhatItIsWhatItHoldsAndWhyItIsNotFaster) 
   }
   EXPECT_EQ(
       made.sentence("paged"),
-      "toy, f32 weights, f32 cache, batch 1: paged is 1.00x [1.00, 1.00] of control at depth "
-      "0: not distinguishable; 1.00x [1.00, 1.00] at depth 960: not distinguishable; at depth "
+      "paged is 1.00x [1.00, 1.00] of control at depth 0: not distinguishable; 1.00x [1.00, 1.00] at depth 960: not distinguishable; at depth "
       "960 it holds 31 % fewer bytes; it is not faster for that: a step reads as many bytes "
       "of K and V, only fewer are set aside.");
   // 30 of 400 MB.
@@ -207,12 +207,138 @@ TEST(DecodeSpeedFindings, AnArmThatCopiesStandsBesideWhatItsBytesSay) {
   made.add_depth(made.add_case(), 960, {concat});
   // (360 + 40 + 80) / 400.
   EXPECT_NE(
-      made.sentence("concat").find("it copies 40.00 MB per token, by its bytes 1.20 times the "
+      made.sentence("concat").find("it copies 40.00 MB per step, by its bytes 1.20 times the "
                                    "control's time, measured 1.30 "),
       std::string::npos)
       << made.sentence("concat");
   EXPECT_NE(made.sentence("concat").find(", +8 % against that"), std::string::npos)
       << made.sentence("concat");
+}
+
+TEST(DecodeSpeedFindings, TheConclusionsAnswerOverAllCasesInASentenceForEachArm) {
+  MadeUp made({"int8", "concat", "none"});
+  made.cases.reserve(2);
+  for (const int64_t batch : {1, 8}) {
+    CaseResult& one = made.add_case();
+    one.batch = batch;
+    one.depths.reserve(2);
+    for (const int64_t depth : {0, 960}) {
+      const bool wins = batch == 8 && depth == 960;
+      std::vector<ArmAtDepth> arms = {
+          arm_at(runs(around(wins ? 0.5 : 1.0)), 10e6, 10'000'000),
+          arm_at(runs(around(1.25)), 40e6, 40'000'000),
+          arm_at(depth == 960 ? std::vector<RunSample>() : runs(around(2.0, 0)), 0, 0)};
+      if (depth == 960) arms[2].left_out = "too slow";
+      made.add_depth(one, depth, std::move(arms));
+    }
+  }
+  const std::vector<std::string> said = answer(Findings(made.config, made.cases));
+  ASSERT_EQ(said.size(), 6u) << "the control, three arms, the noise, and where the rest is";
+  EXPECT_EQ(said[0],
+            "A step of control takes 10.00 ms (batch 1, depth 0) and gives every row one token; at "
+            "batch 8, depth 960 it is weight-bound, 80 % of the floor that its bytes set, of which "
+            "10.0 % are K and V.");
+  EXPECT_EQ(said[1],
+            "int8 is faster at batch 8, depth 960, not distinguishable in 3 of 4. Deepest (batch 8, "
+            "depth 960): faster, 2.00x [2.00, 2.00] the speed of control; it holds 75 % fewer "
+            "bytes.");
+  EXPECT_TRUE(said[2].starts_with("concat is slower in all 4 comparisons. Deepest (batch 8, depth "
+                                  "960): slower, 0.80x [0.80, 0.80] the speed of control"))
+      << said[2];
+  EXPECT_NE(said[3].find("; no speed at batch 1, depth 960 and 1 more: left out: too slow."),
+            std::string::npos)
+      << said[3];
+  EXPECT_TRUE(said[4].starts_with("Noise: control measured a second time is at worst 1.00x "))
+      << said[4];
+  EXPECT_NE(said[4].find("0 of 108 samples were flagged"), std::string::npos) << said[4];
+  for (const std::string& sentence : said) {
+    EXPECT_EQ(sentence.find("f32"), std::string::npos) << "what all cases share: " << sentence;
+  }
+}
+
+TEST(DecodeSpeedFindings, AnIntervalThatSaysNothingIsSaidInWords) {
+  MadeUp made({"arm"});
+  DepthResult& at = made.add_depth(made.add_case(), 0, {arm_at(runs({1.0, 6.0}))}, {1.0, 1.01});
+  at.arms[0].runs.resize(2);
+  at.bytes_per_second.resize(2);
+  const std::string text = made.sentence("arm");
+  EXPECT_NE(text.find("[interval too wide (n=2)] of control"), std::string::npos) << text;
+}
+
+TEST(DecodeSpeedFindings, SpeedRatiosCarryTheirVerdictIntoTheSummary) {
+  MadeUp made({"fast", "same"});
+  made.add_depth(made.add_case(), 960, {arm_at(runs(around(0.8))), arm_at(runs(around(1.0)))});
+  const Findings findings(made.config, made.cases);
+  std::vector<Metric> metrics;
+  MetricList list(findings, metrics);
+  ReportSection section;
+  add_tables(section, findings, made.cases.front(), list);
+  std::map<std::string, std::string> verdicts;
+  for (const Metric& metric : metrics) {
+    if (metric.verdict.empty()) {
+      EXPECT_TRUE(std::isnan(metric.p)) << metric.metric;
+      continue;
+    }
+    EXPECT_EQ(metric.metric, "speed_ratio") << "one verdict for each comparison";
+    EXPECT_GT(metric.p, 0);
+    EXPECT_LE(metric.p, 1);
+    verdicts[metric.arm] = metric.verdict;
+  }
+  EXPECT_EQ(verdicts, (std::map<std::string, std::string>{{"fast", "faster"},
+                                                          {"same", "not distinguishable"}}));
+}
+
+TEST(DecodeSpeedFindings, AStepIsNoTokenWhereItHasSeveralRows) {
+  MadeUp made({"arm"});
+  CaseResult& one = made.add_case();
+  one.batch = 8;
+  made.add_depth(one, 0, {arm_at(runs(around(1.0)))});
+  const Findings findings(made.config, made.cases);
+  std::vector<Metric> metrics;
+  MetricList list(findings, metrics);
+  ReportSection section;
+  add_tables(section, findings, one, list);
+  std::map<std::string, double> control;
+  for (const Metric& metric : metrics) {
+    if (metric.arm == "control") control[metric.metric] = metric.value;
+  }
+  EXPECT_DOUBLE_EQ(control.at("ms_per_step"), 10);
+  EXPECT_DOUBLE_EQ(control.at("tokens_per_s"), 800);
+  EXPECT_EQ(section.tables.front().columns[3].title, "ms per step");
+}
+
+TEST(DecodeSpeedFindings, ASlowArmDoesNotPressTheOthersOntoTheAxis) {
+  const auto log_axis = [](double slowest) {
+    MadeUp made({"slow"});
+    CaseResult& one = made.add_case();
+    made.add_depth(one, 960, {arm_at(runs(around(slowest)))});
+    ReportSection section;
+    add_figures(section, Findings(made.config, made.cases), one);
+    return section.figures.front().vega_lite.find("\"log\"") != std::string::npos;
+  };
+  EXPECT_TRUE(log_axis(30));
+  EXPECT_FALSE(log_axis(5));
+}
+
+TEST(DecodeSpeedFindings, AnArmThatRecomputesSaysThatItHasNoFloor) {
+  MadeUp made({"none", "refused"});
+  CaseResult& one = made.add_case();
+  made.add_depth(one, 960,
+                 {arm_at(runs(around(2.0)), 0, 0), arm_at(runs(around(1.0), true), 10e6, 10'000'000)});
+  one.depths.front().arms[0].runs[0].contention.contended = true;
+  const Findings findings(made.config, made.cases);
+  EXPECT_NE(made.sentence("none").find("; no floor: it reads no cache, it computes"),
+            std::string::npos)
+      << made.sentence("none");
+  EXPECT_NE(made.sentence("refused").find("; without a verdict nobody knows whether it is faster "
+                                          "for that: a step reads 75 % fewer bytes of K and V"),
+            std::string::npos)
+      << made.sentence("refused");
+  std::vector<Metric> metrics;
+  MetricList list(findings, metrics);
+  ReportSection section;
+  add_tables(section, findings, one, list);
+  EXPECT_EQ(section.tables.front().rows[2][8].text, "no floor");
 }
 
 TEST(DecodeSpeedFindings, ABlockInWhichAnArmStoodStillIsLeftOutForAll) {

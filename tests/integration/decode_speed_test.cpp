@@ -110,7 +110,7 @@ TEST(DecodeSpeed, TimesEveryArmAtEveryDepthBesideTheBandwidth) {
   for (const char* depth : {"0", "20"}) {
     for (const char* arm :
          {"preallocated", "concat", "paged", "sinks", "none", "preallocated_again"}) {
-      for (const char* name : {"ms_per_token", "floor_share", "tokens_per_s"}) {
+      for (const char* name : {"ms_per_step", "floor_share", "tokens_per_s"}) {
         const json found = metric(finished, arm, name, {{"depth", depth}});
         if (std::string(arm) == "none" && std::string(name) == "floor_share") {
           EXPECT_TRUE(found.is_null()) << "what recomputes has no floor in its bytes";
@@ -163,10 +163,10 @@ TEST(DecodeSpeed, GivesNoSpeedToAnArmThatIsNotEqual) {
   text.arms = "{name: preallocated, cache: preallocated}, {name: wrong, cache: loses_last}";
   const FinishedRun finished = run(folder, text, add_wrong_cache);
   EXPECT_EQ(finished.code, 1) << finished.log;
-  for (const char* name : {"ms_per_token", "time_ratio", "prefill_tokens_per_s", "floor_share"}) {
+  for (const char* name : {"ms_per_step", "time_ratio", "prefill_tokens_per_s", "floor_share"}) {
     EXPECT_TRUE(metric(finished, "wrong", name, {}).is_null()) << name;
   }
-  EXPECT_FALSE(metric(finished, "preallocated", "ms_per_token", {{"depth", "20"}}).is_null());
+  EXPECT_FALSE(metric(finished, "preallocated", "ms_per_step", {{"depth", "20"}}).is_null());
   EXPECT_NE(report_text(finished).find("wrong: no speed at depth 0: exact, NOT EQUAL; no "
                                        "speed at depth 20: exact, NOT EQUAL."),
             std::string::npos)
@@ -189,10 +189,10 @@ TEST(DecodeSpeed, RoundingCasesAreGatedInF32First) {
   }
   EXPECT_EQ(logic, 8) << "two element types, two depths, and the control a second time";
   EXPECT_EQ(divergence, 8);
-  EXPECT_TRUE(metric(finished, "paged", "ms_per_token", {{"weights", "f32"}}).is_null())
+  EXPECT_TRUE(metric(finished, "paged", "ms_per_step", {{"weights", "f32"}}).is_null())
       << "f32 was only compared";
   for (const char* weights : {"bf16", "int8"}) {
-    EXPECT_FALSE(metric(finished, "paged", "ms_per_token", {{"weights", weights}}).is_null());
+    EXPECT_FALSE(metric(finished, "paged", "ms_per_step", {{"weights", weights}}).is_null());
   }
 }
 
@@ -205,7 +205,7 @@ TEST(DecodeSpeed, LeavesOutWhatIsTooSlowOrTooDeepAndSaysWhy) {
   const std::string report = report_text(finished);
   EXPECT_NE(report.find("more than most_seconds"), std::string::npos) << report;
   EXPECT_NE(report.find("it needs a context of 1006, the model has 256"), std::string::npos);
-  EXPECT_TRUE(metric(finished, "preallocated", "ms_per_token", {}).is_null());
+  EXPECT_TRUE(metric(finished, "preallocated", "ms_per_step", {}).is_null());
 }
 
 TEST(DecodeSpeed, LeavesOutAPromptThatDoesNotFitAModelAndSaysWhy) {
@@ -277,8 +277,11 @@ TEST(DecodeSpeed, SaysWhatTheCachesHoldAndComparesItAtEveryDepth) {
   const std::string report = report_text(finished);
   EXPECT_NE(report.find("What the caches hold"), std::string::npos);
   // One sentence for each arm, with a verdict at every depth.
-  const size_t begin = report.find("batch 1: concat is ");
-  ASSERT_NE(begin, std::string::npos) << report;
+  const size_t words = report.find("## In words: ");
+  ASSERT_NE(words, std::string::npos) << report;
+  EXPECT_GT(words, report.find("What the caches hold")) << "behind the tables";
+  const size_t begin = report.find("\nconcat is ", words) + 1;
+  ASSERT_GT(begin, words) << report;
   const std::string sentence = report.substr(begin, report.find('\n', begin) - begin);
   for (const char* part : {" of preallocated at depth 0: ", " at depth 20: ",
                            "; at depth 20 it holds ", "% fewer bytes", "; it copies "}) {
@@ -316,7 +319,7 @@ TEST(DecodeSpeed, TheControlIsMeasuredTwiceUnlessTheConfigDoesItOrSaysNo) {
     EXPECT_EQ(finished.code, 0) << finished.log << finished.out;
     std::string arms;
     for (const json& entry : finished.summary.at("metrics")) {
-      if (entry.at("metric") != "ms_per_token") continue;
+      if (entry.at("metric") != "ms_per_step") continue;
       arms += std::string(entry.at("arm")) +
               (metric(finished, entry.at("arm"), "time_ratio", {}).is_null() ? "" : "+") + " ";
     }
@@ -350,8 +353,8 @@ TEST(DecodeSpeed, APlantedSlowdownIsNoNoiseAndIsSeen) {
   EXPECT_NE(report.find("each step of slow waits until it took 100 times as long"),
             std::string::npos)
       << report;
-  EXPECT_NE(report.find("batch 1: slow is "), std::string::npos) << "judged, not taken for noise";
-  EXPECT_FALSE(metric(finished, "preallocated_again", "ms_per_token", {}).is_null());
+  EXPECT_NE(report.find("- slow is "), std::string::npos) << "judged, not taken for noise";
+  EXPECT_FALSE(metric(finished, "preallocated_again", "ms_per_step", {}).is_null());
 }
 
 TEST(DecodeSpeed, CopiedEntriesAreThoseOfAPrefill) {

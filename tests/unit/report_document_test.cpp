@@ -128,9 +128,15 @@ TEST(ReportDocument, RatioCellsCarryTheirInterval) {
   EXPECT_EQ(ratio_cell(ratio).text, "1.84 (1.79 to 1.90)");
   EXPECT_EQ(ratio_cell(ratio).low, 1.7901);
   EXPECT_EQ(ratio_cell({0.0123, 0.0119, 0.0128, 0.95, 5}).text, "0.0123 (0.0119 to 0.0128)");
-  EXPECT_EQ(ratio_cell({5.2, 0.00674, 4015.4, 0.95, 2}).text, "5.20000 (0.00674 to 4015)");
+  EXPECT_EQ(ratio_cell({5.2, 0.00674, 4015.4, 0.95, 2}).text, "5.20, interval too wide (n=2)");
   EXPECT_EQ(ratio_cell({18.171, 14.567, 222.66, 0.95, 5}).text, "18.17 (14.57 to 222.7)");
   EXPECT_EQ(ratio_cell({2.0, {}, {}, 0.95, 1}).text, "2.00 (n=1)");
+  EXPECT_EQ(ratio_cell({1.02, 0.985, 1.061, 0.95, 5}).text, "1.02 (0.98 to 1.06)")
+      << "as many digits as the ratio has, not as its lower end asks for";
+  const RatioInterval wide{0.457309, 0.000015, 13517.774233, 0.95, 2};
+  EXPECT_EQ(ratio_cell(wide).text, "0.457, interval too wide (n=2)");
+  EXPECT_EQ(ratio_cell(wide).high, 13517.774233) << "the CSV keeps what was computed";
+  EXPECT_EQ(ratio_cell({1.0, 0.02, 1.9, 0.95, 2}).text, "1.00 (0.02 to 1.90)");
 }
 
 TEST(ReportDocument, CsvQuotesWhatNeedsQuotes) {

@@ -16,6 +16,8 @@ namespace {
 // A share of the samples, above which the figures are the machine's and not the arm's.
 constexpr double kMostContended = 0.5;
 
+constexpr double kWidestFactor = 100;
+
 // The smallest p that d draws can show is 2 / d: times the number of comparisons it has to stay
 // below 0.05, or nothing could ever be found in a large table.
 constexpr std::size_t kDrawsPerComparison = 100;
@@ -67,6 +69,10 @@ void judge(Comparison& found, const PairedSpeeds& speeds, const std::optional<Ra
 double noise_reach(const RatioInterval& noise) {
   if (!noise.low || !noise.high) return 1;
   return std::max({1.0, *noise.high, 1 / *noise.low});
+}
+
+bool is_too_wide(const RatioInterval& ratio) {
+  return ratio.low && ratio.high && !(*ratio.high <= kWidestFactor * *ratio.low);
 }
 
 const char* verdict_name(Verdict verdict) {

@@ -16,6 +16,7 @@ constexpr double kMillion = 1e6;
 
 std::string interval_text(const RatioInterval& ratio) {
   if (!ratio.low) return "(one block)";
+  if (is_too_wide(ratio)) return fmt::format("[interval too wide (n={})]", ratio.n);
   // Few blocks give ends far from 1: "0.00" would say that one is zero.
   const auto end = [](double value) {
     return value < 0.1    ? fmt::format("{:.2g}", value)

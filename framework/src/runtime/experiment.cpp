@@ -79,11 +79,16 @@ void mark_interrupted(ReportDocument& report) {
                             "INTERRUPTED: this report shows only what was finished by then.");
 }
 
-// The first table, as the terminal shows it.
+// The first table, as the terminal shows it: which one it is, and how many others the report has.
 void print_summary(const ReportDocument& report, std::ostream& out) {
+  size_t tables = 0;
+  for (const ReportSection& section : report.sections) tables += section.tables.size();
   for (const ReportSection& section : report.sections) {
     for (const ReportTable& table : section.tables) {
-      out << "\n" << terminal_table(table) << "\n";
+      out << "\n" << visible_text(section.title + ": " + table.title) << "\n"
+          << terminal_table(table);
+      if (tables > 1) out << "Table 1 of " << tables << "; the report named below has all.\n";
+      out << "\n";
       const bool coloured = &out == &std::cout && wants_colour(STDOUT_FILENO);
       for (const std::string& sentence : report.conclusions) {
         const std::string shown = visible_text(sentence, LineBreaks::keep);

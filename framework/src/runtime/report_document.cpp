@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "kvlab/core/error.h"
+#include "kvlab/runtime/comparison.h"
 #include "kvlab/runtime/csv_text.h"
 
 namespace kvlab {
@@ -222,18 +223,20 @@ ReportCell count_cell(int64_t value, CellEmphasis emphasis) {
 ReportCell ratio_cell(const RatioInterval& ratio, CellEmphasis emphasis) {
   if (!std::isfinite(ratio.ratio)) return empty_cell();
   // Three significant digits: two after the point are too few for a slowdown to a hundredth.
-  double smallest = std::abs(ratio.ratio);
-  if (ratio.low) smallest = std::min(smallest, std::abs(*ratio.low));
+  const double size = std::abs(ratio.ratio);
   const int decimals =
-      smallest > 0 ? std::clamp(2 - static_cast<int>(std::floor(std::log10(smallest))), 2, 6) : 2;
+      size > 0 ? std::clamp(2 - static_cast<int>(std::floor(std::log10(size))), 2, 6) : 2;
   // A far larger end needs fewer of them: four digits are enough of any number.
   const auto text = [&](double value) {
-    const double size = std::abs(value);
-    const int enough = size >= 10 ? std::max(0, 3 - static_cast<int>(std::log10(size))) : decimals;
+    const double large = std::abs(value);
+    const int enough =
+        large >= 10 ? std::max(0, 3 - static_cast<int>(std::log10(large))) : decimals;
     return fixed(value, std::min(decimals, enough));
   };
   ReportCell cell{text(ratio.ratio), ratio.ratio, emphasis, ratio.low, ratio.high};
-  if (ratio.low && ratio.high) {
+  if (is_too_wide(ratio)) {
+    cell.text += ", interval too wide (n=" + std::to_string(ratio.n) + ")";
+  } else if (ratio.low && ratio.high) {
     cell.text += " (" + text(*ratio.low) + " to " + text(*ratio.high) + ")";
   } else {
     cell.text += " (n=" + std::to_string(ratio.n) + ")";

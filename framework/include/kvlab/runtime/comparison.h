@@ -41,6 +41,10 @@ struct ComparisonOptions {
 RatioInterval block_ratio(std::span<const double> arm, std::span<const double> control,
                           const ComparisonOptions& options = {});
 
+/// Whether the ends of the interval lie more than a factor of 100 apart: of two or three disturbed
+/// blocks, and no number to print. Cells and sentences say so in words instead.
+bool is_too_wide(const RatioInterval& ratio);
+
 /// What a comparison found, and why.
 struct Comparison {
   RatioInterval ratio;       ///< speed of the arm over that of the control
