@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "findings.h"
+#include "kvlab/runtime/comparison_text.h"
 
 namespace kvlab::experiments::decode_speed_kind {
 
@@ -58,9 +59,6 @@ std::string place_words(const Findings& f, const CaseResult& one, const DepthRes
 
 /// A ratio with two digits after the point, as people say it; more where that would leave nothing.
 std::string ratio_digits(double ratio);
-
-/// "[0.98, 1.06]", "[interval too wide (n=2)]" or "(one block)".
-std::string interval_text(const RatioInterval& ratio);
 
 /// Said of an arm that recomputes, where the others have their share of the floor.
 inline constexpr const char* kNoFloor = "no floor: it reads no cache, it computes";

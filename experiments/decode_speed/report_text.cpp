@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kvlab/runtime/comparison.h"
 #include "report_parts.h"
 
 namespace kvlab::experiments::decode_speed_kind {
@@ -18,12 +17,6 @@ std::string digits(double value) { return fmt::format("{:.{}f}", value, decimals
 
 std::string ratio_digits(double ratio) {
   return ratio < 0.1 ? digits(ratio) : fmt::format("{:.2f}", ratio);
-}
-
-std::string interval_text(const RatioInterval& ratio) {
-  if (!ratio.low) return "(one block)";
-  if (is_too_wide(ratio)) return fmt::format("[interval too wide (n={})]", ratio.n);
-  return fmt::format("[{}, {}]", ratio_digits(*ratio.low), ratio_digits(*ratio.high));
 }
 
 std::string place_words(const Findings& f, const CaseResult& one, const DepthResult& at) {
