@@ -89,6 +89,7 @@ ConversationExperiment::ConversationExperiment(ExperimentConfig& config, const R
   ConfigReader& reader = config.reader;
   config_.shared = parse_comparison(reader);
   config_.trials = parse_arm_trials(reader, config_.shared);
+  refuse_trace(reader, config_.trials);
   if (config_.trials.aa) add_second_control(reader, config_.shared);
   const ModelConfig shape = model_shape(config_.shared.model);
   const auto tokenizer = load_tokenizer(config_.shared.model);

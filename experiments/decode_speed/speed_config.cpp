@@ -81,9 +81,7 @@ void read_trials(ConfigReader& reader, const std::string& control, SpeedConfig& 
   comparison.arms = read.arms;
   comparison.control = control;
   read.trials = parse_arm_trials(reader, comparison);
-  if (read.trials.trace) {
-    reader.fail("measure", "trace: only generation_benchmark writes a timeline; delete the key");
-  }
+  refuse_trace(reader, read.trials);
   if (!read.trials.aa) return;
   read.again = arm_like_control(read);
   if (read.again) return;

@@ -97,6 +97,7 @@ SharedPromptExperiment::SharedPromptExperiment(ExperimentConfig& config, const R
   ConfigReader& reader = config.reader;
   config_.shared = parse_comparison(reader);
   config_.trials = parse_arm_trials(reader, config_.shared);
+  refuse_trace(reader, config_.trials);
   if (config_.trials.aa) add_second_control(reader, config_.shared);
   const ModelConfig shape = model_shape(config_.shared.model);
   const auto tokenizer = load_tokenizer(config_.shared.model);
@@ -163,6 +164,7 @@ void SharedPromptExperiment::gate(RunContext& context, Measured& measured) const
   (void)generate_once(context.registry, measured.arms[control], Mode::prefill, &wanted);
   for (size_t i = 0; i < measured.arms.size(); ++i) {
     ArmState& arm = measured.arms[i];
+    context.advance_progress(2);
     if (arm.failure || config_.is_second_control(arm.config)) continue;
     arm.failure = failure_of([&] {
       Continuations own, forked;
@@ -176,7 +178,6 @@ void SharedPromptExperiment::gate(RunContext& context, Measured& measured) const
     } else {
       context.log << arm.config.name << ", fork against prefill: " << arm.fork->describe() << "\n";
     }
-    context.advance_progress(2);
   }
 }
 

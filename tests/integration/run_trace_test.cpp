@@ -68,13 +68,21 @@ TEST(RunTrace, IsNotWrittenUnasked) {
 
 TEST(RunTrace, KindsThatHaveNoneRefuseTheKey) {
   const test::TemporaryFolder folder;
-  const std::string config = folder.write(
-      "config.yaml",
-      "schema: kvlab/1\nexperiment: conversation\nquestion: q\nmodel: " + kTinyModel +
-          "\nworkload: {conversation: {turns: [{ids: [1, 2]}]}, new_tokens: 2}\n"
-          "arms: [{name: none, cache: none}]\ncontrol: none\nmeasure: {trace: true}\n");
-  const std::string message = test::refusal(config);
-  EXPECT_NE(message.find("the key 'trace' is not known here"), std::string::npos) << message;
+  const std::string turns = folder.write("turns.jsonl", R"({"turns": [{"ids": [1, 2]}, {"ids": [3]}]})"
+                                                        "\n");
+  const std::vector<std::pair<std::string, std::string>> kinds = {
+      {"conversation", "{conversation: {jsonl: " + turns + "}, new_tokens: 2}"},
+      {"shared_prompt", "{prompt: {ids: [1, 2, 3]}, continuations: 2, new_tokens: 2}"}};
+  for (const auto& [kind, workload] : kinds) {
+    const std::string config = folder.write(
+        kind + ".yaml", "schema: kvlab/1\nexperiment: " + kind + "\nquestion: q\nmodel: " +
+                            kTinyModel + "\nworkload: " + workload +
+                            "\narms: [{name: none, cache: none}]\ncontrol: none\n"
+                            "measure: {trace: true}\n");
+    const std::string message = test::refusal(config);
+    EXPECT_NE(message.find("only generation_benchmark writes a timeline"), std::string::npos)
+        << message;
+  }
 }
 
 }  // namespace

@@ -34,6 +34,11 @@ double planted_slowdown(const ArmTrials& trials, const std::string& arm) {
   return found == trials.planted_slowdown.end() ? 1.0 : found->second;
 }
 
+void refuse_trace(const ConfigReader& reader, const ArmTrials& trials, const std::string& key) {
+  if (!trials.trace) return;
+  reader.fail(key, "trace: only generation_benchmark writes a timeline; delete the key");
+}
+
 void wait_planted(std::chrono::steady_clock::time_point begin, double factor) {
   using Clock = std::chrono::steady_clock;
   if (factor <= 1) return;

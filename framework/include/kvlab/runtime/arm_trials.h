@@ -52,6 +52,10 @@ MeasureConfig parse_measure_of_trials(ConfigReader& reader, const std::string& k
 ArmTrials parse_arm_trials(ConfigReader& reader, const ComparisonConfig& comparison,
                            const std::string& key = "measure");
 
+/// For kinds that write no timeline. Throws UserError, at `key` of `reader`, where one is asked for.
+void refuse_trace(const ConfigReader& reader, const ArmTrials& trials,
+                  const std::string& key = "measure");
+
 /// The factor planted on the steps of an arm; 1 where there is none.
 double planted_slowdown(const ArmTrials& trials, const std::string& arm);
 
