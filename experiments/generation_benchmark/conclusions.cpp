@@ -33,7 +33,9 @@ std::string arm_sentence(const Findings& f, size_t arm, size_t i) {
   }
   const GateResult& gate = f.cases()[i].gate[arm];
   if (!gate.exact_arm) {
-    text += fmt::format("; approximate, KL {:.3g} nats/token", gate.distance.mean_kl);
+    text += fmt::format("; approximate, KL {:.3g} nats/token", gate.kl());
+  } else if (!gate.lossless()) {
+    text += fmt::format("; exact but for its dtype, which costs KL {:.3g} nats/token", gate.kl());
   }
   return text + ".";
 }

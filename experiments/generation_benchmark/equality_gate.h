@@ -17,6 +17,12 @@ struct GateResult {
   bool passed = true;        ///< always true for approximate arms: their distance is shown instead
   LogitComparison distance;  ///< in the dtype of the run, at the run's own chunk size
   std::vector<ReportCheck> checks;
+
+  /// The control's answer in the control's numbers: its KL is 0 but for rounding.
+  bool lossless() const { return exact_arm && same_numbers; }
+
+  /// How far the arm's answer is from the control's, in nats per token; 0 where it is lossless.
+  double kl() const { return lossless() ? 0 : distance.mean_kl; }
 };
 
 /// The gate of one case: what the prompt and the control's continuation (at most `gate_tokens`

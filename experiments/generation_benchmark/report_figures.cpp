@@ -199,7 +199,8 @@ void add_prediction_figure(ReportSection& section, const Findings& f, size_t i) 
       "bytes [MB]", points));
 }
 
-// Only where some arm is approximate: what its memory and time buy in distance.
+// Only where some arm is approximate or has other numbers than the control: what its memory and
+// time buy in distance.
 void add_quality_figures(ReportSection& section, const Findings& f, size_t i,
                          MetricList& metrics) {
   const auto& gate = f.cases()[i].gate;
@@ -214,7 +215,7 @@ void add_quality_figures(ReportSection& section, const Findings& f, size_t i,
                    {"nll_change", "NLL change", "nats/token", BetterDirection::lower},
                    {"tokens", "tokens", "", {}}};
   for (size_t arm = 0; arm < f.arms().size(); ++arm) {
-    if (!f.shown(arm, i) || gate[arm].exact_arm) continue;
+    if (!f.shown(arm, i) || gate[arm].lossless()) continue;
     const LogitComparison& distance = gate[arm].distance;
     table.rows.push_back({text_cell(f.name(arm)), number_cell(distance.mean_kl, 4),
                           number_cell(distance.kl_half_width, 4),
@@ -229,7 +230,7 @@ void add_quality_figures(ReportSection& section, const Findings& f, size_t i,
   section.tables.push_back(std::move(table));
   for (size_t arm = 0; arm < f.arms().size(); ++arm) {
     if (!f.shown(arm, i) || f.is_second_control(arm)) continue;
-    const double kl = gate[arm].exact_arm ? 0 : gate[arm].distance.mean_kl;
+    const double kl = gate[arm].kl();
     const Sample& sample = f.samples(arm, i).front();
     memory.push_back({static_cast<double>(sample.result.cache.peak_total) / kMillion, kl,
                       f.name(arm)});
