@@ -77,8 +77,7 @@ bool is_faster(const Findings& f, size_t arm, size_t reference, size_t i) {
     const Comparison* found = f.comparison(arm, i);
     return found != nullptr && found->verdict == Verdict::faster;
   }
-  const RatioInterval ratio = f.ratio(arm, reference, i);
-  return ratio.ratio > 1 && ratio.excludes();
+  return f.judge(arm, reference, i).verdict == Verdict::faster;
 }
 
 // Empty unless the arm holds less than the reference and is not faster.
@@ -116,7 +115,8 @@ std::string why_not_faster(const Findings& f, size_t arm, size_t reference, size
 std::string lead_sentence(const Findings& f, size_t i) {
   const auto lead = f.lead(i);
   if (!lead || lead->first == f.control() || lead->second == f.control()) return "";
-  return fmt::format("The fastest arm, {}, is {:.2f}x {} of the next, {}: {}.", f.name(lead->first),
+  return fmt::format("The fastest arm by {}, {}, is {:.2f}x {} of the next, {}: {}.",
+                     figure_name(f.config().primary.figure), f.name(lead->first),
                      lead->found.ratio.ratio, interval_text(lead->found.ratio),
                      f.name(lead->second), verdict_name(lead->found.verdict));
 }

@@ -102,17 +102,30 @@ std::optional<Findings::Lead> Findings::lead(size_t i) const {
     if (shown(arm, i) && !is_second_control(arm)) order.push_back(arm);
   }
   if (order.size() < 2) return std::nullopt;
+  // One figure ranks all of them: tokens/s where a run has no TPOT.
+  std::vector<double> speeds(arms_.size());
+  SpeedFigure figure = config_.primary.figure;
+  for (const size_t arm : order) {
+    for (const Sample& sample : samples(arm, i)) {
+      if (speed_of(figure, sample) <= 0) figure = SpeedFigure::tokens_per_second;
+    }
+  }
+  for (const size_t arm : order) {
+    speeds[arm] = median(collect(
+        samples(arm, i), [&](const Sample& sample) { return speed_of(figure, sample); }));
+  }
   std::sort(order.begin(), order.end(),
-            [&](size_t a, size_t b) { return speed(a, i) > speed(b, i); });
-  return Lead{order[0], order[1],
-              compare_arms({paired(order[0], order[1], i)}, {noise_[i]}).front()};
+            [&](size_t a, size_t b) { return speeds[a] > speeds[b]; });
+  return Lead{order[0], order[1], judge(order[0], order[1], i)};
+}
+
+Comparison Findings::judge(size_t arm, size_t against, size_t i) const {
+  return compare_arms({paired(arm, against, i)}, {noise_[i]}).front();
 }
 
 std::optional<size_t> Findings::clear_winner(size_t i) const {
   const auto found = lead(i);
-  if (!found) return std::nullopt;
-  const RatioInterval& ratio = found->found.ratio;
-  if (ratio.ratio <= 1 || !ratio.excludes()) return std::nullopt;
+  if (!found || found->found.verdict != Verdict::faster) return std::nullopt;
   return found->first;
 }
 

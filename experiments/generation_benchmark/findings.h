@@ -59,14 +59,18 @@ class Findings {
   /// The control against itself; nothing where it was not measured twice.
   std::optional<RatioInterval> noise(size_t i) const;
 
-  /// The fastest arm and the next one, judged by the rule of all verdicts; nothing below two arms.
+  /// An arm against another one, by the primary metric and the rule of all verdicts. Not one of the
+  /// run's family of tests.
+  Comparison judge(size_t arm, size_t against, size_t i) const;
+
+  /// The fastest arm by the primary metric and the next one, judged; nothing below two arms.
   struct Lead {
     size_t first = 0, second = 0;
     Comparison found;  ///< of the first against the second
   };
   std::optional<Lead> lead(size_t i) const;
 
-  /// The fastest arm, where its interval excludes the runner-up.
+  /// The fastest arm by the primary metric, where the rule finds it faster than the runner-up.
   std::optional<size_t> clear_winner(size_t i) const;
 
   int64_t contended(size_t arm, size_t i) const;

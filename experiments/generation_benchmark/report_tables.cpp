@@ -29,8 +29,12 @@ void add_speed_cells(std::vector<ReportCell>& row, const Findings& f, size_t arm
   for (const Sample& sample : runs) {
     for (const int64_t gap : sample.result.token_ns) gaps.push_back(milliseconds(gap));
   }
-  const auto emphasis = best ? CellEmphasis::best : CellEmphasis::normal;
-  row.push_back(number_cell(median(speeds), 1, emphasis));
+  // Bold is what decides: the figure of the primary metric and the ratio made of it.
+  const auto emphasis = [&](bool decides) {
+    return best && decides ? CellEmphasis::best : CellEmphasis::normal;
+  };
+  const SpeedFigure figure = f.config().primary.figure;
+  row.push_back(number_cell(median(speeds), 1, emphasis(figure == SpeedFigure::tokens_per_second)));
   row.push_back(number_cell(interquartile_range(speeds), 1, CellEmphasis::muted));
   metrics.add_timed(arm, i, "tokens_per_s", median(speeds), "tokens/s", runs.size(),
                     BetterDirection::higher);
@@ -40,7 +44,7 @@ void add_speed_cells(std::vector<ReportCell>& row, const Findings& f, size_t arm
   } else {
     const Comparison* found = f.comparison(arm, i);
     const RatioInterval ratio = found ? found->ratio : f.ratio(arm, f.control(), i);
-    row.push_back(ratio_cell(ratio, emphasis));
+    row.push_back(ratio_cell(ratio, emphasis(found && found->verdict != Verdict::refused)));
     row.push_back(found ? verdict_cell(found->verdict) : text_cell("noise", CellEmphasis::muted));
     Metric& metric = metrics.add_timed(arm, i, "speed_ratio", ratio.ratio, "", ratio.n,
                                        BetterDirection::higher);
@@ -51,9 +55,11 @@ void add_speed_cells(std::vector<ReportCell>& row, const Findings& f, size_t arm
       metric.p = found->p.value_or(NAN);
     }
   }
-  row.push_back(number_cell(median(ttft), 1));
+  row.push_back(number_cell(median(ttft), 1, emphasis(figure == SpeedFigure::first_token)));
   metrics.add_timed(arm, i, "ttft", median(ttft), "ms", runs.size(), BetterDirection::lower);
-  row.push_back(gaps.empty() ? empty_cell() : number_cell(quantile(gaps, 0.5), 2));
+  row.push_back(gaps.empty() ? empty_cell()
+                             : number_cell(quantile(gaps, 0.5), 2,
+                                           emphasis(figure == SpeedFigure::next_token)));
   row.push_back(gaps.empty() ? empty_cell() : number_cell(quantile(gaps, 0.9), 2));
   if (gaps.empty()) return;
   metrics.add_timed(arm, i, "tpot", quantile(gaps, 0.5), "ms", gaps.size(),
@@ -115,9 +121,10 @@ void add_main_table(ReportSection& section, const Findings& f, size_t i, MetricL
   table.note = fmt::format(
       "Median over blocks; IQR is the interquartile range. x control: {}, by the rule under "
       "\"Differences that are not significant\". TPOT: quantiles of all gaps between tokens. n: "
-      "blocks; flagged: runs that something disturbed. Bold: the interval excludes the runner-up. "
-      "No speed is shown for an arm that failed its equality check.",
-      figure_name(f.config().primary.figure));
+      "blocks; flagged: runs that something disturbed. Bold: the fastest by {}, where the rule "
+      "finds it faster than the runner-up. No speed is shown for an arm that failed its equality "
+      "check.",
+      figure_name(f.config().primary.figure), figure_name(f.config().primary.figure));
   section.tables.push_back(std::move(table));
 }
 

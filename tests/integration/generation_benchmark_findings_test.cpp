@@ -154,4 +154,45 @@ TEST(GenerationBenchmarkFindings, AnExactCacheOfOtherNumbersIsShownWithItsMeasur
             std::string::npos) << made.sentences();
 }
 
+CellEmphasis emphasis(const ExperimentResult& result, const std::string& arm,
+                      const std::string& column) {
+  const ReportTable& table = *table_of(result, "arms");
+  size_t at = 0;
+  while (table.columns[at].key != column) ++at;
+  for (const auto& row : table.rows) {
+    if (row.front().text == arm) return row[at].emphasis;
+  }
+  return CellEmphasis::warning;
+}
+
+TEST(GenerationBenchmarkFindings, OnlyAnArmThatIsFasterThanTheRunnerUpIsBold) {
+  const MadeUp clear({{"fast", around(0.7), around(0.7)}, {"same", around(1), around(1)}});
+  EXPECT_EQ(emphasis(clear.report(), "fast", "ratio"), CellEmphasis::best);
+  EXPECT_EQ(emphasis(clear.report(), "fast", "tokens_per_s"), CellEmphasis::best);
+  EXPECT_EQ(emphasis(clear.report(), "same", "ratio"), CellEmphasis::normal);
+  // Its interval excludes 1, but too many of its runs were disturbed: the comparison is refused.
+  MadeUpArm disturbed{"fast", around(0.7), around(0.7)};
+  disturbed.contended = true;
+  MadeUpArm other{"same", around(1), around(1)};
+  other.contended = true;
+  const MadeUp refused({disturbed, other});
+  const Findings found = refused.findings();
+  ASSERT_TRUE(found.ratio(1, 0, 0).excludes());
+  ASSERT_EQ(found.lead(0)->first, 1u);
+  EXPECT_EQ(found.judge(1, 2, 0).verdict, Verdict::refused);
+  EXPECT_EQ(emphasis(refused.report(), "fast", "ratio"), CellEmphasis::normal);
+  EXPECT_EQ(emphasis(refused.report(), "fast", "tokens_per_s"), CellEmphasis::normal);
+}
+
+TEST(GenerationBenchmarkFindings, TheLeadIsRankedByThePrimaryMetric) {
+  MadeUp made({{"soon", around(0.5), around(1.5)}, {"steady", around(1.5), around(0.5)}});
+  EXPECT_EQ(made.findings().clear_winner(0), 2u);
+  made.config.primary.figure = SpeedFigure::first_token;
+  EXPECT_EQ(made.findings().clear_winner(0), 1u);
+  EXPECT_EQ(emphasis(made.report(), "soon", "ttft"), CellEmphasis::best);
+  EXPECT_EQ(emphasis(made.report(), "soon", "tokens_per_s"), CellEmphasis::normal);
+  made.config.primary.figure = SpeedFigure::next_token;
+  EXPECT_EQ(made.findings().clear_winner(0), 2u);
+}
+
 }  // namespace
