@@ -70,10 +70,6 @@ class Report {
     if (!config_.shared.measure.interleave) {
       report.held_fixed.back() = "arm after arm, not interleaved";
     }
-    if (config_.primary.text.find(figure_name(config_.primary.figure)) == std::string::npos) {
-      report.held_fixed.push_back("verdicts are about tokens/s: generated tokens of all rows over "
-                                  "prefill and decode");
-    }
     report.held_fixed.push_back(
         runtime.row_tokens != 0
             ? fmt::format("row_tokens {} (given)", runtime.row_tokens)

@@ -3,21 +3,47 @@
 #include <algorithm>
 #include <cctype>
 
+#include "kvlab/core/error.h"
 #include "measurement.h"
 
 namespace kvlab::experiments {
 
-SpeedMetric speed_metric(const std::optional<std::string>& text) {
-  if (!text) {
-    return {SpeedFigure::tokens_per_second,
-            "tokens/s, generated tokens of all rows over prefill and decode"};
-  }
-  std::string lower = *text;
-  std::transform(lower.begin(), lower.end(), lower.begin(),
+namespace {
+
+std::string in_lower_case(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  if (lower.starts_with("ttft")) return {SpeedFigure::first_token, *text};
-  if (lower.starts_with("tpot")) return {SpeedFigure::next_token, *text};
-  return {SpeedFigure::tokens_per_second, *text};
+  return text;
+}
+
+bool names(SpeedFigure figure, const std::string& given) {
+  const std::string name = in_lower_case(figure_name(figure)), text = in_lower_case(given);
+  if (text == name) return true;
+  if (figure == SpeedFigure::tokens_per_second) return false;
+  return text == name + " [ms]" || text == name + " in ms";
+}
+
+}  // namespace
+
+SpeedMetric speed_metric(SpeedFigure figure) {
+  switch (figure) {
+    case SpeedFigure::tokens_per_second: break;
+    case SpeedFigure::first_token:
+      return {figure, "TTFT [ms], from the request to the first token of the last row"};
+    case SpeedFigure::next_token:
+      return {figure, "TPOT [ms], mean time of a token after the first"};
+  }
+  return {figure, "tokens/s, generated tokens of all rows over prefill and decode"};
+}
+
+SpeedMetric read_speed_metric(const ConfigReader& top, const std::optional<std::string>& given) {
+  if (!given) return speed_metric(SpeedFigure::tokens_per_second);
+  for (const SpeedFigure figure :
+       {SpeedFigure::tokens_per_second, SpeedFigure::first_token, SpeedFigure::next_token}) {
+    if (names(figure, *given)) return speed_metric(figure);
+  }
+  top.fail("primary_metric",
+           detail::concat("'", *given, "' is not a choice. Known: tokens/s, TTFT, TPOT."));
 }
 
 const char* figure_name(SpeedFigure figure) {

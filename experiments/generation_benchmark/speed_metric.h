@@ -4,6 +4,8 @@
 #include <optional>
 #include <string>
 
+#include "kvlab/runtime/config_reader.h"
+
 namespace kvlab::experiments {
 
 struct Sample;
@@ -16,12 +18,15 @@ enum class SpeedFigure {
 
 struct SpeedMetric {
   SpeedFigure figure = SpeedFigure::tokens_per_second;
-  std::string text;  ///< what the config says, or what the figure is
+  std::string text;  ///< what the figure is, in the words of all reports
 };
 
-/// Reads `primary_metric:`: "TTFT ..." and "TPOT ..." (in any case) name those; every other text is
-/// the report's own words for tokens/s.
-SpeedMetric speed_metric(const std::optional<std::string>& text);
+/// The figure with its text.
+SpeedMetric speed_metric(SpeedFigure figure);
+
+/// Reads what `primary_metric:` says: tokens/s (also where it says nothing), TTFT or TPOT, in any
+/// case; the latter two also with their unit, "[ms]" or "in ms". Throws UserError for another text.
+SpeedMetric read_speed_metric(const ConfigReader& top, const std::optional<std::string>& given);
 
 /// "tokens/s", "TTFT" or "TPOT".
 const char* figure_name(SpeedFigure figure);

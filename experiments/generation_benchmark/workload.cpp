@@ -75,7 +75,8 @@ BenchmarkConfig read_benchmark(ExperimentConfig& config) {
   read.shared = parse_comparison(config.reader);
   read.trials = parse_arm_trials(config.reader, read.shared);
   if (read.trials.aa) add_second_control(config.reader, read.shared);
-  read.primary = speed_metric(config.primary_metric);
+  read.primary = read_speed_metric(config.reader, config.primary_metric);
+  config.primary_metric = read.primary.text;
   const ModelConfig model = model_shape(read.shared.model);
   const auto tokenizer = load_tokenizer(read.shared.model);
   read.workload = read_workload(

@@ -72,7 +72,7 @@ struct MadeUp {
 
   explicit MadeUp(const std::vector<MadeUpArm>& others, size_t blocks = 6) {
     config.trials.aa = false;
-    config.primary = speed_metric(std::nullopt);
+    config.primary = speed_metric(SpeedFigure::tokens_per_second);
     config.workload.new_tokens = {4, kTokens};
     config.shared.control = "control";
     CaseResult& one = cases.emplace_back();

@@ -334,7 +334,7 @@ TEST(GenerationBenchmark, ThePrimaryMetricDecidesWhatIsCompared) {
   const TemporaryFolder folder;
   BenchmarkText text;
   const std::string file = folder.write(
-      "ttft.yaml", text.yaml() + "primary_metric: TTFT in ms\n");
+      "ttft.yaml", text.yaml() + "primary_metric: ttft in ms\n");
   const FinishedRun finished = run_config(folder, file, {});
   EXPECT_EQ(finished.code, 0) << finished.log;
   std::vector<double> ratios;
@@ -348,7 +348,9 @@ TEST(GenerationBenchmark, ThePrimaryMetricDecidesWhatIsCompared) {
               std::cbrt(ratios[0] * ratios[1] * ratios[2]), 1e-9);
   const std::string report = report_text(finished);
   EXPECT_NE(report.find("of none by TTFT: "), std::string::npos) << report;
-  EXPECT_NE(report.find("TTFT in ms"), std::string::npos);
+  EXPECT_NE(report.find("from the request to the first token of the last row"), std::string::npos);
+  EXPECT_EQ(report.find("ttft in ms"), std::string::npos) << "one text for one figure";
+  EXPECT_EQ(report.find("verdicts are about tokens/s"), std::string::npos);
 }
 
 TEST(GenerationBenchmark, CountsEveryTokenThatWentThroughTheLayers) {

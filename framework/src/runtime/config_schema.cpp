@@ -21,7 +21,7 @@ constexpr const char* kHead = R"(
 schema: kvlab/1
 question: example
 title: example
-primary_metric: example
+primary_metric: tokens/s
 )";
 
 // Every key of the shared parts, in every form.
