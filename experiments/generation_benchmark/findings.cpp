@@ -226,6 +226,12 @@ bool Findings::reached(size_t arm, size_t i, int64_t n) const {
 }
 
 std::optional<int64_t> Findings::usual_break_even(size_t arm, size_t i) const {
+  const Comparison* verdict = comparison(arm, i);
+  if (verdict == nullptr || verdict->verdict == Verdict::refused) return std::nullopt;
+  if (config_.primary.figure == SpeedFigure::tokens_per_second &&
+      verdict->verdict != Verdict::faster) {
+    return std::nullopt;
+  }
   const size_t blocks = std::min(samples(arm, i).size(), samples(control_, i).size());
   std::vector<int64_t> found;
   for (size_t block = 0; block < blocks; ++block) {

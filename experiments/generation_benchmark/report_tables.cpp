@@ -318,12 +318,17 @@ void add_output_lengths(ReportSection& section, const Findings& f, size_t i) {
       row.push_back(measured ? ratio_cell(f.time_ratio(arm, i, length)) : empty_cell());
     }
     const auto even = f.usual_break_even(arm, i);
-    row.push_back(even ? count_cell(*even) : text_cell("not reached"));
+    if (f.is_second_control(arm)) {
+      row.push_back(empty_cell());
+    } else {
+      row.push_back(even ? count_cell(*even) : text_cell("none found"));
+    }
     table.rows.push_back(std::move(row));
   }
   table.note = "Total time of the control over total time of the arm, per block, with a 95 % "
                "interval. break-even: the output length from which on the arm is faster in total, "
-               "in at least nine of ten blocks. A dash: every row had stopped before.";
+               "in every block (of ten blocks or more: in nine of ten); none without a verdict for "
+               "the arm. A dash: every row had stopped before, or the control against itself.";
   if (!table.rows.empty()) section.tables.push_back(std::move(table));
 }
 

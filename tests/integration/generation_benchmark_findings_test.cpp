@@ -195,4 +195,23 @@ TEST(GenerationBenchmarkFindings, TheLeadIsRankedByThePrimaryMetric) {
   EXPECT_EQ(made.findings().clear_winner(0), 2u);
 }
 
+TEST(GenerationBenchmarkFindings, BreakEvenComesFromVerdictsAndNeverFromTheControlAgain) {
+  MadeUpArm refused{"refused", around(0.7), around(0.7)};
+  refused.contended = true;
+  MadeUp made({{"control_again", around(0.999), around(0.999)},
+               {"fast", around(1.2), around(0.7)},
+               {"noise", around(0.9999, 6, 0.00001), around(0.9999, 6, 0.00001)},
+               refused});
+  made.config.trials.aa = true;
+  for (Sample& sample : made.arms[0].samples[0]) sample.contention.contended = true;
+  EXPECT_EQ(made.findings().comparison(4, 0)->verdict, Verdict::refused);
+  EXPECT_FALSE(made.findings().usual_break_even(4, 0)) << "refused";
+  for (Sample& sample : made.arms[0].samples[0]) sample.contention.contended = false;
+  const Findings found = made.findings();
+  EXPECT_TRUE(found.is_second_control(1));
+  EXPECT_FALSE(found.usual_break_even(1, 0));
+  EXPECT_EQ(found.usual_break_even(2, 0), 3);
+  EXPECT_FALSE(found.usual_break_even(3, 0)) << "faster in every block, but within the noise";
+}
+
 }  // namespace
