@@ -214,4 +214,14 @@ TEST(GenerationBenchmarkFindings, BreakEvenComesFromVerdictsAndNeverFromTheContr
   EXPECT_FALSE(found.usual_break_even(3, 0)) << "faster in every block, but within the noise";
 }
 
+TEST(GenerationBenchmarkFindings, TheShareOfBytesIsSaidOnlyWhereWeightsAreReadFromMemory) {
+  MadeUp made({{"same"}});
+  EXPECT_NE(made.sentences().find("10.0 % of the bytes are the cache's"), std::string::npos)
+      << made.sentences();
+  EXPECT_EQ(made.sentences().find("cannot"), std::string::npos);
+  made.arms.front().model.weight_bytes = 1'000'000;
+  EXPECT_EQ(made.sentences().find("of the bytes"), std::string::npos) << made.sentences();
+  EXPECT_NE(made.sentences().find("attention 42 %"), std::string::npos) << "the split instead";
+}
+
 }  // namespace
