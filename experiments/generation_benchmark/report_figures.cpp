@@ -210,7 +210,6 @@ void add_quality_figures(ReportSection& section, const Findings& f, size_t i,
   table.title = "Distance from the control";
   table.columns = {{"arm", "arm", "", {}},
                    {"kl", "KL(control || arm)", "nats/token", BetterDirection::lower},
-                   {"kl_half_width", "± (95 %)", "nats/token", {}},
                    {"top1", "top-1 agreement", "%", BetterDirection::higher},
                    {"nll_change", "NLL change", "nats/token", BetterDirection::lower},
                    {"tokens", "tokens", "", {}}};
@@ -218,7 +217,6 @@ void add_quality_figures(ReportSection& section, const Findings& f, size_t i,
     if (!f.shown(arm, i) || gate[arm].lossless()) continue;
     const LogitComparison& distance = gate[arm].distance;
     table.rows.push_back({text_cell(f.name(arm)), number_cell(distance.mean_kl, 4),
-                          number_cell(distance.kl_half_width, 4),
                           number_cell(100 * distance.top1_agreement(), 1),
                           number_cell(distance.mean_nll_change, 4),
                           count_cell(distance.tokens)});
@@ -226,7 +224,8 @@ void add_quality_figures(ReportSection& section, const Findings& f, size_t i,
                static_cast<size_t>(distance.tokens), BetterDirection::lower);
   }
   if (table.rows.empty()) return;
-  table.note = "Teacher-forced on the prompt and the control's continuation, at equal chunking.";
+  table.note = "Teacher-forced on the prompt and the control's continuation, at equal chunking. Means "
+               "over the tokens of one text, which depend on each other: no interval.";
   section.tables.push_back(std::move(table));
   for (size_t arm = 0; arm < f.arms().size(); ++arm) {
     if (!f.shown(arm, i) || f.is_second_control(arm)) continue;

@@ -142,6 +142,9 @@ TEST(GenerationBenchmarkFindings, AnExactCacheOfOtherNumbersIsShownWithItsMeasur
   ASSERT_EQ(table->rows.size(), 1u) << "same numbers: no distance but rounding";
   EXPECT_EQ(table->rows.front()[0].text, "half");
   EXPECT_EQ(table->rows.front()[1].number, 0.0625);
+  for (const ReportColumn& column : table->columns) {
+    EXPECT_EQ(column.title.find("95 %"), std::string::npos) << "tokens of one text: no interval";
+  }
   const Metric* kl = metric_of(result, "half", "kl");
   ASSERT_NE(kl, nullptr);
   EXPECT_EQ(kl->value, 0.0625);
