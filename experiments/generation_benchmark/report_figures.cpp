@@ -224,8 +224,9 @@ void add_quality_figures(ReportSection& section, const Findings& f, size_t i,
                static_cast<size_t>(distance.tokens), BetterDirection::lower);
   }
   if (table.rows.empty()) return;
-  table.note = "Teacher-forced on the prompt and the control's continuation, at equal chunking. Means "
-               "over the tokens of one text, which depend on each other: no interval.";
+  table.note =
+      "Teacher-forced on the prompt and the control's continuation, at equal chunking. Means over "
+      "the tokens of one text, which depend on each other: no interval.";
   section.tables.push_back(std::move(table));
   for (size_t arm = 0; arm < f.arms().size(); ++arm) {
     if (!f.shown(arm, i) || f.is_second_control(arm)) continue;
