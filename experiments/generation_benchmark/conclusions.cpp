@@ -12,6 +12,10 @@ namespace kvlab::experiments {
 
 namespace {
 
+// Fewer weights stay in the CPU's caches between two steps: then shares of bytes say nothing of
+// time, and the measured split has to.
+constexpr double kStreamedWeights = 16 << 20;
+
 // What the cache reserves at the end, beside the control's.
 std::string bytes_text(const Findings& f, size_t arm, size_t i) {
   const auto reserved = [&](size_t one) {
@@ -99,8 +103,11 @@ std::string why_not_faster(const Findings& f, size_t arm, size_t reference, size
   if (read_less < kNothing * other.kv_read) {
     text += "a step reads as much K and V; what is saved is room that nobody reads";
   } else {
-    text += fmt::format("a step reads {:.3g} MB of K and V less, {:.1f} % of all that it reads",
-                        read_less / kMillion, 100 * read_less / (weights + other.kv_read));
+    text += fmt::format("a step reads {:.3g} MB of K and V less", read_less / kMillion);
+    if (weights >= kStreamedWeights) {
+      text += fmt::format(", {:.1f} % of all that it reads",
+                          100 * read_less / (weights + other.kv_read));
+    }
   }
   const double time = f.attention_and_cache_ms(arm, i);
   const double other_time = f.attention_and_cache_ms(reference, i);
@@ -132,9 +139,6 @@ std::vector<std::string> explain_bound(const Findings& f, size_t i) {
     }
   }
   std::vector<std::string> sentences;
-  // Fewer weights stay in the CPU's caches between two steps: then shares of bytes say nothing of
-  // time, and the measured split has to.
-  constexpr double kStreamedWeights = 16 << 20;
   if (largest > 0 && weights >= kStreamedWeights) {
     sentences.push_back(fmt::format(
         "A decode step reads {:.0f} MB of weights and at the end at most {:.1f} MB of K and V: "

@@ -218,11 +218,13 @@ TEST(GenerationBenchmarkFindings, BreakEvenComesFromVerdictsAndNeverFromTheContr
 }
 
 TEST(GenerationBenchmarkFindings, TheShareOfBytesIsSaidOnlyWhereWeightsAreReadFromMemory) {
-  MadeUp made({{"same"}});
+  MadeUp made({{"same", around(1), around(1), 20'000'000}});
+  EXPECT_NE(made.sentences().find("% of all that it reads"), std::string::npos);
   EXPECT_NE(made.sentences().find("10.0 % of the bytes are the cache's"), std::string::npos)
       << made.sentences();
   EXPECT_EQ(made.sentences().find("cannot"), std::string::npos);
   made.arms.front().model.weight_bytes = 1'000'000;
+  EXPECT_EQ(made.sentences().find("of all that it reads"), std::string::npos);
   EXPECT_EQ(made.sentences().find("of the bytes"), std::string::npos) << made.sentences();
   EXPECT_NE(made.sentences().find("attention 42 %"), std::string::npos) << "the split instead";
 }
