@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
@@ -73,6 +75,20 @@ void write_plainly(const std::string& path, const std::string& text) {
   if (!file) fail_storage("write", path);
 }
 
+// The folder's name below `runs`: the kind, which must be one. A kind of a plugin that the config
+// itself names becomes known only with its cases; until then it is any plain name.
+std::string kind_folder(const ConfigNode& root, const RegistryFactory& registry) {
+  const ConfigNode* kind = root.find("experiment");
+  if (kind == nullptr || !kind->is_scalar()) return "sweep";
+  const bool is_plain = std::all_of(kind->text().begin(), kind->text().end(), [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) || c == '_';
+  });
+  if (root.find("plugins") == nullptr || !is_plain) {
+    registry().experiment(kind->text(), kind->where());
+  }
+  return kind->text();
+}
+
 }  // namespace
 
 const char* case_status_name(CaseStatus status) {
@@ -91,12 +107,10 @@ std::unique_ptr<SweepFolder> SweepFolder::create(const std::string& runs, const 
                                                  const std::vector<std::string>& argv,
                                                  const RegistryFactory& registry) {
   const ConfigNode root = load_config_file(config, overrides);
-  const ConfigNode* kind = root.find("experiment");
   std::string asked = to_yaml(root);
   for (const std::string& axis : axes) asked += axis + "\n";
-  const std::string final_path = create_stamped_folder(
-      runs, kind != nullptr && kind->is_scalar() ? kind->text() : "sweep",
-      hash_text(asked).substr(0, 8));
+  const std::string final_path = create_stamped_folder(runs, kind_folder(root, registry),
+                                                       hash_text(asked).substr(0, 8));
   // The empty folder keeps the name while the sweep is planned beside it.
   const std::string path = final_path + kAttempt;
   create_folder_durably(path);

@@ -1,0 +1,91 @@
+// Sweeps while the world around them changes: files go and come, clusters and CPUs say no.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "kvlab/core/error.h"
+#include "kvlab/kernels/target.h"
+#include "kvlab/sweep/sweep_runner.h"
+#include "tests/fixtures/run_config.h"
+#include "tests/fixtures/run_program.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+using namespace kvlab;
+using namespace kvlab::test;
+using nlohmann::json;
+using testing::HasSubstr;
+using Words = std::vector<std::string>;
+
+const std::string kBinary = KVLAB_BINARY_DIR "/bin/kvlab";
+
+// Three cases of milliseconds each.
+std::string config_text(const std::string& kind = "generation_benchmark",
+                        const std::string& prompt = "{random: 11}") {
+  return "schema: kvlab/1\nexperiment: " + kind + "\nquestion: Does it go on?\n"
+         "model: " + kTinyModel + "\n"
+         "workload: {prompt: " + prompt + ", prompt_tokens: [8], new_tokens: [4], "
+         "sampler: {type: greedy}, gate_tokens: 4}\n"
+         "arms:\n  - {name: plain, cache: preallocated}\n"
+         "  - {name: paged, cache: {type: paged, block_size: 16}}\n"
+         "control: plain\nruntime: {threads: 1, dtype: f32}\n"
+         "measure: {repeats: 2, warmup: 0, seed: 7}\n"
+         "sweep: {grid: {arms.paged.cache.block_size: [4, 16, 32]}}\n";
+}
+
+Registry whole_registry() {
+  Registry registry;
+  register_builtin_plugins(registry);
+  register_builtin_experiments(registry);
+  return registry;
+}
+
+class SweepEnvironment : public ::testing::Test {
+ protected:
+  ProgramResult kvlab(Words words, const Words& before = {}) const {
+    words.insert(words.begin(), kBinary);
+    words.insert(words.begin(), before.begin(), before.end());
+    return run_program(words);
+  }
+
+  ProgramResult start(const std::string& config, const Words& more = {},
+                      const Words& before = {}) const {
+    Words words = {"sweep", config, "--runs", folder_.file("runs")};
+    words.insert(words.end(), more.begin(), more.end());
+    return kvlab(words, before);
+  }
+
+  // The only sweep.
+  std::string sweep_folder() const {
+    const fs::path parent = folder_.file("runs") + "/generation_benchmark";
+    for (const auto& entry : fs::directory_iterator(parent)) return entry.path().string();
+    return "";
+  }
+
+  static json status(const std::string& sweep) {
+    return json::parse(read_whole(sweep + "/sweep.json"));
+  }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(SweepEnvironment, AKindThatIsNoneMakesNoFolderAnywhere) {
+  const std::string config = folder_.write("a.yaml", config_text("../escaped/kind"));
+  const ProgramResult result = start(config);
+  EXPECT_EQ(result.exit_code, 4) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("../escaped/kind"));
+  EXPECT_FALSE(fs::exists(folder_.file("escaped")));
+  const std::string with_plugins =
+      folder_.write("b.yaml", config_text("../escaped/kind") + "plugins: [none.so]\n");
+  EXPECT_EQ(start(with_plugins).exit_code, 4);
+  EXPECT_FALSE(fs::exists(folder_.file("escaped")));
+}
+
+}  // namespace
