@@ -88,4 +88,27 @@ TEST_F(SweepEnvironment, AKindThatIsNoneMakesNoFolderAnywhere) {
   EXPECT_FALSE(fs::exists(folder_.file("escaped")));
 }
 
+// A file that is away for a while during a sweep.
+TEST_F(SweepEnvironment, AFileThatIsAwayStopsTheSweepAndTheCaseRunsAtTheNextResume) {
+  const std::string prompts = folder_.write("prompts.jsonl", "{\"ids\": [1, 2, 3, 4, 5, 6, 7, 8]}\n");
+  const std::string config = folder_.write(
+      "a.yaml", config_text("generation_benchmark", "{jsonl: prompts.jsonl, line: 1}"));
+  const auto sweep =
+      SweepFolder::create(folder_.file("runs"), config, {}, {}, {"kvlab"}, whole_registry);
+  int loaded = 0;
+  const RegistryFactory remove_before_second = [&] {
+    if (++loaded == 2) fs::rename(prompts, prompts + ".away");
+    return whole_registry();
+  };
+  std::ostringstream out, log;
+  EXPECT_THROW(run_sweep(*sweep, remove_before_second, {}, out, log), MissingError);
+  EXPECT_EQ(sweep->counts().ok, 1) << log.str();
+  EXPECT_EQ(sweep->counts().failed, 0);
+  EXPECT_EQ(sweep->counts().missing, 2);
+  EXPECT_EQ(status(sweep->path()).at("status"), "failed");
+  fs::rename(prompts + ".away", prompts);
+  EXPECT_EQ(run_sweep(*sweep, whole_registry, {}, out, log), 0) << log.str();
+  EXPECT_EQ(sweep->counts().ok, 3);
+}
+
 }  // namespace

@@ -30,7 +30,7 @@ void check_frozen(const SweepFolder& sweep, const SweepCase& planned) {
               "' was changed since the sweep was planned. Bring it back, or start a new sweep");
 }
 
-// A case that could not even be loaded leaves a folder that says so.
+// A case that is refused when it is loaded leaves a folder that says so.
 int keep_refusal(const SweepFolder& sweep, const SweepCase& planned, const std::string& folder,
                  const std::vector<std::string>& argv, const std::string& message) {
   const ConfigNode resolved = load_config_file(sweep.config_of(planned));
@@ -53,6 +53,12 @@ int run_loaded(const SweepFolder& sweep, const SweepCase& planned, const std::st
         load_experiment(sweep.config_of(planned), {}, registry));
   } catch (const InterruptedError&) {
     return kInterrupted;
+  } catch (const StorageError&) {
+    throw;
+  } catch (const MissingError&) {
+    // It was there when the case was planned. What is away now is no result of the case, which
+    // stays missing, so that --resume runs it.
+    throw;
   } catch (const c10::Error& error) {
     return keep_refusal(sweep, planned, folder, run.argv, error.what_without_backtrace());
   } catch (const std::exception& error) {

@@ -16,11 +16,11 @@ struct SweepRunOptions {
   std::string program;  ///< see RunContext; empty: this one
 };
 
-/// Runs every case that is missing, then writes the merged table, the store and the
-/// report. A case that fails is kept as
-/// failed and the others go on. Returns 0, 1 where a case failed, 130 where interrupted: then what
-/// is done is kept. Throws LockedError where another process writes there, StorageError where the
-/// disk does not take results, UserError where program or data differ from the plan's.
+/// Runs every case that is missing, then writes the merged table, the store and the report. A case
+/// that fails is kept as failed and the others go on. Returns 0, 1 where a case failed, 130 where
+/// interrupted: then what is done is kept. Throws LockedError where another process writes there,
+/// StorageError where the disk does not take results, MissingError where a file that a case needs
+/// has gone since it was planned, UserError where program or data differ from the plan's.
 int run_sweep(SweepFolder& sweep, const RegistryFactory& registry, const SweepRunOptions& options,
               std::ostream& out, std::ostream& log);
 
