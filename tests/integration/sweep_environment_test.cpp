@@ -111,4 +111,18 @@ TEST_F(SweepEnvironment, AFileThatIsAwayStopsTheSweepAndTheCaseRunsAtTheNextResu
   EXPECT_EQ(sweep->counts().ok, 3);
 }
 
+TEST_F(SweepEnvironment, AnotherInstructionSetIsAnotherProgram) {
+  const Words targets = kernels::available_targets();
+  if (targets.size() < 2) GTEST_SKIP() << "this CPU runs one instruction set";
+  const Words first = {"/usr/bin/env", "KVLAB_SIMD_TARGET=" + targets.front()};
+  const Words last = {"/usr/bin/env", "KVLAB_SIMD_TARGET=" + targets.back()};
+  ASSERT_EQ(start(folder_.write("a.yaml", config_text()), {}, first).exit_code, 0);
+  const std::string path = sweep_folder();
+  EXPECT_THAT(status(path).at("code").get<std::string>(), HasSubstr(", LibTorch "));
+  const ProgramResult refused = kvlab({"sweep", "--resume", path}, last);
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_THAT(refused.err, HasSubstr(", " + targets.back() + ". Cases of two programs"));
+  EXPECT_EQ(kvlab({"sweep", "--resume", path}, first).exit_code, 0);
+}
+
 }  // namespace

@@ -1,10 +1,12 @@
 // What the running program is, and what files a config reads.
 #include <dlfcn.h>
+#include <torch/headeronly/version.h>
 
 #include <algorithm>
 #include <filesystem>
 
 #include "kvlab/core/error.h"
+#include "kvlab/kernels/target.h"
 #include "kvlab/runtime/durable_file.h"
 #include "kvlab/runtime/experiment.h"
 #include "kvlab/runtime/file_hash.h"
@@ -56,10 +58,10 @@ void walk(const ConfigNode& node, std::map<std::string, std::string>& found,
 }  // namespace
 
 std::string code_version() {
-  static const std::string version = detail::concat(
-      "kvlab ", KVLAB_VERSION, " build ",
-      hash_text(read_file(kThisProgram) + read_file(framework_file())));
-  return version;
+  static const std::string build = hash_text(read_file(kThisProgram) + read_file(framework_file()));
+  // The kernels of another instruction set, and another library's products, round differently.
+  return detail::concat("kvlab ", KVLAB_VERSION, " build ", build, ", LibTorch ", TORCH_VERSION,
+                        ", ", kernels::target());
 }
 
 std::string fingerprint_path(const std::string& path) {

@@ -241,8 +241,8 @@ void SweepFolder::check_identity() const {
   const std::string code = code_version();
   KVLAB_CHECK(code == plan_.code, "[sweep.folder] '", path_, "' was planned with ", plan_.code,
               " (source ", plan_.source, "), this program is ", code,
-              ". Cases of two programs must not mix: use the program that planned it, or start a "
-              "new sweep");
+              ". Cases of two programs must not mix: use the program that planned it (and by "
+              "KVLAB_SIMD_TARGET its instruction set), or start a new sweep");
   for (const auto& [path, print] : plan_.data) {
     const std::string now = fingerprint_path(path);
     KVLAB_CHECK(now == print, "[sweep.folder] '", path, "' had fingerprint ", print,

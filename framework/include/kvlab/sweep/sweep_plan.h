@@ -56,8 +56,9 @@ SweepPlan plan_sweep(const std::string& path, const std::vector<std::string>& ov
                      const std::vector<std::string>& axes, const RegistryFactory& registry,
                      const FreezeConfig& freeze);
 
-/// What the program is: version and a hash of program and framework library. The same for the same
-/// build wherever it lies.
+/// What the program is: version, a hash of program and framework library, the version of LibTorch
+/// and the instruction set of the kernels. The same for the same build wherever it lies, as long as
+/// its kernels run alike.
 std::string code_version();
 
 /// Fingerprints of all files and folders that a resolved config names: weights, tokenizers, texts,
