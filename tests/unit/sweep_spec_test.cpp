@@ -150,6 +150,20 @@ TEST(SweepFile, MistakesAreRefusedWithTheirPlace) {
   EXPECT_THAT(file_refusal("sweep: {grid: []}"), HasSubstr("a map of keys"));
 }
 
+TEST(SweepCases, AnAxisOfTheCommandLineTakesThePlaceOfTheSameKeyOfTheGrid) {
+  const std::string file = "sweep: {grid: {a: [1, 2], b: [3]}, zip: {c: [1, 2], d: [5, 6]}}";
+  auto factors = read(file);
+  take_axes(factors, {"a=7,8", "e=9"});
+  EXPECT_EQ(count_cases(factors, 100), 4);
+  EXPECT_THAT(cases(factors), ElementsAre("a=7 b=3 c=1 d=5 e=9", "a=7 b=3 c=2 d=6 e=9",
+                                          "a=8 b=3 c=1 d=5 e=9", "a=8 b=3 c=2 d=6 e=9"));
+  for (const Texts& refused : {Texts{"a=7", "a=8"}, Texts{"c=1,2"}, Texts{"e=1", "e=2"}}) {
+    factors = read(file);
+    take_axes(factors, refused);
+    EXPECT_THROW(count_cases(factors, 100), UserError) << refused[0];
+  }
+}
+
 TEST(SweepCases, AreLimitedAndNoKeyVariesTwice) {
   EXPECT_THROW(count_cases({parse_axis("a=1,2,1")}, 100), UserError) << "one case would count twice";
   EXPECT_EQ(count_cases({parse_axis("a=1,2"), parse_axis("b=1,2")}, 100), 4);

@@ -121,7 +121,7 @@ SweepPlan plan_sweep(const std::string& path, const std::vector<std::string>& ov
   const ConfigNode* sweep = root.find("sweep");
   std::vector<SweepFactor> factors;
   if (sweep != nullptr) factors = read_sweep(*sweep);
-  for (const std::string& axis : axes) factors.push_back(parse_axis(axis));
+  take_axes(factors, axes);
   KVLAB_CHECK(!factors.empty(), "[sweep.plan] '", path,
               "' varies nothing; add sweep: to the file, or -m key=value,value");
   count_cases(factors, kMostSweepCases);

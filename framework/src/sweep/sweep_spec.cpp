@@ -253,6 +253,27 @@ SweepFactor parse_axis(const std::string& text) {
   return factor;
 }
 
+void take_axes(std::vector<SweepFactor>& factors, const std::vector<std::string>& axes) {
+  const size_t of_file = factors.size();
+  std::set<std::string> taken;
+  for (const std::string& text : axes) {
+    SweepFactor axis = parse_axis(text);
+    const std::set<std::string> own = keys_of(axis);
+    const auto end = factors.begin() + static_cast<std::ptrdiff_t>(of_file);
+    // The second -m of a key replaces nothing: which of both was meant is not known.
+    const auto same = !taken.insert(*own.begin()).second
+                          ? end
+                          : std::find_if(factors.begin(), end, [&](const SweepFactor& factor) {
+                              return keys_of(factor) == own;
+                            });
+    if (same != end) {
+      *same = std::move(axis);
+    } else {
+      factors.push_back(std::move(axis));
+    }
+  }
+}
+
 int64_t count_cases(const std::vector<SweepFactor>& factors, int64_t limit) {
   std::set<std::string> known;
   int64_t count = 1;

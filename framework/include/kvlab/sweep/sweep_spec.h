@@ -36,6 +36,10 @@ std::vector<SweepFactor> read_sweep(const ConfigNode& sweep);
 /// Commas inside brackets and quotes separate nothing. Throws UserError.
 SweepFactor parse_axis(const std::string& text);
 
+/// Adds axes of the command line to the factors of a file. One whose key is a factor of its own in
+/// the file takes that factor's place. Throws UserError as `parse_axis`.
+void take_axes(std::vector<SweepFactor>& factors, const std::vector<std::string>& axes);
+
 /// The number of cases. Throws UserError where it is above `limit`, a key is in two factors, or
 /// a factor has the same point twice.
 int64_t count_cases(const std::vector<SweepFactor>& factors, int64_t limit);
