@@ -125,4 +125,25 @@ TEST_F(SweepEnvironment, AnotherInstructionSetIsAnotherProgram) {
   EXPECT_EQ(kvlab({"sweep", "--resume", path}, first).exit_code, 0);
 }
 
+TEST_F(SweepEnvironment, WhatSbatchRefusesIsKeptInTheSweepsStatus) {
+  const std::string sbatch = folder_.write("sbatch",
+                                           "#!/bin/sh\ncase \"$*\" in *aggregate*) ;; "
+                                           "*) [ -e \"$0.takes\" ] && echo 17 && exit 0;; esac\n"
+                                           "echo no such partition >&2\nexit 1\n");
+  fs::permissions(sbatch, fs::perms::owner_all);
+  const Words before = {"/usr/bin/env", "PATH=" + folder_.file("") + ":/usr/bin:/bin"};
+  const std::string config = folder_.write("a.yaml", config_text());
+  const ProgramResult refused = start(config, {"--launcher", "slurm"}, before);
+  EXPECT_EQ(refused.exit_code, 2) << refused.err;
+  const json none = status(sweep_folder());
+  EXPECT_EQ(none.at("status"), "failed");
+  EXPECT_EQ(none.at("exit_code"), 2);
+  EXPECT_THAT(none.at("message").get<std::string>(), HasSubstr("no such partition"));
+  folder_.write("sbatch.takes", "");
+  const Words again = {"sweep", "--resume", sweep_folder(), "--launcher", "slurm"};
+  EXPECT_EQ(kvlab(again, before).exit_code, 2);
+  EXPECT_THAT(status(sweep_folder()).at("message").get<std::string>(),
+              HasSubstr("Jobs submitted before: 17"));
+}
+
 }  // namespace

@@ -63,15 +63,32 @@ void print_skipped(const SweepPlan& plan, std::ostream& log) {
   }
 }
 
+// Nobody is at work on a sweep that Slurm has refused, and sweep.json must not say so.
+void keep_refused_launch(SweepFolder& sweep, const std::string& reason) {
+  try {
+    const FolderLock lock = sweep.lock_whole();
+    sweep.write_status(RunStatus::failed, kExitUsage, "giving it to Slurm failed: " + reason);
+  } catch (const std::exception&) {
+    // Tasks that were accepted before are at work, or the disk takes nothing; the reason is printed.
+  }
+}
+
 int launch(SweepFolder& sweep, const SweepArguments& arguments, const RegistryFactory& registry) {
   if (arguments.launcher == "slurm") {
     {
       const FolderLock lock = sweep.lock_whole();
       sweep.check_identity();
       if (arguments.retry_failed) sweep.set_failed_aside();
-      sweep.write_status(RunStatus::running, 0, "given to Slurm");
+      sweep.write_status(RunStatus::running, 0,
+                         arguments.slurm.emit_only ? "its job scripts were printed"
+                                                   : "given to Slurm");
     }
-    launch_on_slurm(sweep, arguments.slurm, std::cout);
+    try {
+      launch_on_slurm(sweep, arguments.slurm, std::cout);
+    } catch (const std::exception& error) {
+      keep_refused_launch(sweep, error.what());
+      throw;
+    }
     return kExitOk;
   }
   const ReportOptions renderer = find_renderer(KVLAB_SOURCE_DIR);

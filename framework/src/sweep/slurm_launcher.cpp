@@ -176,7 +176,13 @@ void launch_on_slurm(const SweepFolder& sweep, const SlurmOptions& options, std:
   for (const SlurmScript& script : scripts) {
     const bool merges = &script == &scripts.back();
     // Arrays wait for each other, so that together they keep to the parallelism that was asked for.
-    const std::string job = submit(folder + "/" + script.name, merges ? jobs : before);
+    std::string job;
+    try {
+      job = submit(folder + "/" + script.name, merges ? jobs : before);
+    } catch (const UserError& error) {
+      if (jobs.empty()) throw;
+      throw UserError(detail::concat(error.what(), ". Jobs submitted before: ", jobs));
+    }
     out << "job " << job << ": " << script.name << "\n" << std::flush;
     before = job;
     jobs += (jobs.empty() ? "" : ":") + job;
