@@ -146,4 +146,23 @@ TEST_F(SweepEnvironment, WhatSbatchRefusesIsKeptInTheSweepsStatus) {
               HasSubstr("Jobs submitted before: 17"));
 }
 
+TEST_F(SweepEnvironment, TheReportsCommandRepeatsTheSweepInAShell) {
+  fs::create_directory(folder_.file("a folder"));
+  const std::string config = folder_.write("a folder/it's.yaml", config_text());
+  const ProgramResult first =
+      start(config, {"title=It's $HOME; a \"name\"", "-m", "measure.seed=1,2"});
+  ASSERT_EQ(first.exit_code, 0) << first.err;
+  const std::string path = sweep_folder();
+  const json report = json::parse(read_whole(path + "/report/report.json"));
+  const json planned = json::parse(read_whole(path + "/planned.json"));
+  const std::string command = report.at("command");
+  EXPECT_THAT(command, HasSubstr("--runs"));
+  fs::remove_all(path);
+  const ProgramResult again = run_program({"/bin/sh", "-c", command});
+  ASSERT_EQ(again.exit_code, 0) << command << "\n" << again.err;
+  const json repeated = json::parse(read_whole(sweep_folder() + "/planned.json"));
+  EXPECT_EQ(repeated.at("argv"), planned.at("argv"));
+  EXPECT_EQ(repeated.at("plan"), planned.at("plan"));
+}
+
 }  // namespace

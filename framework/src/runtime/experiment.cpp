@@ -2,7 +2,6 @@
 
 #include <unistd.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -19,6 +18,7 @@
 #include "kvlab/runtime/report_writer.h"
 #include "kvlab/runtime/run_log.h"
 #include "kvlab/runtime/run_progress.h"
+#include "kvlab/runtime/shell_command.h"
 #include "kvlab/runtime/terminal_colour.h"
 #include "kvlab/runtime/visible_text.h"
 
@@ -33,35 +33,13 @@ std::string read_text(const std::string& path) {
   return text.str();
 }
 
-// Quoted for a shell where it needs to be.
-std::string shell_word(const std::string& word) {
-  const bool plain = !word.empty() && word.find_first_not_of(
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./:,@%") ==
-      std::string::npos;
-  if (plain) return word;
-  std::string quoted = "'";
-  for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return quoted + "'";
-}
-
-std::string command_line(const std::vector<std::string>& argv) {
-  std::string text;
-  for (const std::string& word : argv) text += (text.empty() ? "" : " ") + shell_word(word);
-  return text;
-}
-
 void complete_report(ReportDocument& report, const ExperimentConfig& config,
                      const RunOptions& options, std::vector<ReportFact> environment) {
   report.experiment = config.kind;
   report.question = config.question;
   if (report.title.empty()) report.title = config.title;
   if (config.primary_metric) report.primary_metric = *config.primary_metric;
-  report.command = command_line(options.argv);
-  for (const std::string name : {"KVLAB_SIMD_TARGET", "KVLAB_PLUGIN_PATH"}) {
-    const char* value = std::getenv(name.c_str());
-    if (value == nullptr || *value == '\0') continue;
-    report.command = name + "=" + shell_word(value) + " " + report.command;
-  }
+  report.command = repeating_command(options.argv);
   environment.push_back({"peak resident memory",
                          detail::concat(peak_resident_bytes() / 1000000, " MB (whole process)")});
   report.environment.insert(report.environment.end(), environment.begin(), environment.end());

@@ -8,6 +8,7 @@
 #include "kvlab/core/error.h"
 #include "kvlab/runtime/config_reader.h"
 #include "kvlab/runtime/experiment.h"
+#include "kvlab/runtime/shell_command.h"
 
 namespace kvlab {
 
@@ -16,12 +17,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kMostTasks = 1000;
-
-std::string shell_quoted(const std::string& word) {
-  std::string quoted = "'";
-  for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return quoted + "'";
-}
 
 // A value of a line that sbatch reads, which no shell has seen.
 std::string checked_option(const char* name, const std::string& value, const char* allowed) {
@@ -85,7 +80,7 @@ std::string output_of(const std::string& command) {
 std::string submit(const std::string& script, const std::string& dependency) {
   std::string command = "sbatch --parsable";
   if (!dependency.empty()) command += " --dependency=afterany:" + dependency;
-  const std::string text = output_of(command + " " + shell_quoted(script));
+  const std::string text = output_of(command + " " + shell_word(script));
   std::string job = text.substr(text.rfind('\n') == std::string::npos ? 0 : text.rfind('\n') + 1);
   job = job.substr(0, job.find(';'));
   KVLAB_CHECK(!job.empty() && job.find_first_not_of("0123456789") == std::string::npos,
@@ -128,8 +123,8 @@ std::vector<SlurmScript> slurm_scripts(const SweepFolder& sweep, const SlurmOpti
   const std::string time =
       options.time.empty() ? ""
                            : "#SBATCH --time=" + checked_option("--time", options.time, ":-") + "\n";
-  const std::string start = "set -u\ncd " + shell_quoted(working_folder) + " || exit 1\nexec " +
-                            shell_quoted(program) + " worker " + shell_quoted(folder);
+  const std::string start = "set -u\ncd " + shell_word(working_folder) + " || exit 1\nexec " +
+                            shell_word(program) + " worker " + shell_word(folder);
   const int64_t cpus = cpus_for(sweep, missing, options);
   const int64_t last_chunk = missing.back()->index / kMostTasks;
   std::vector<SlurmScript> scripts;

@@ -12,6 +12,7 @@
 #include "kvlab/runtime/process.h"
 #include "kvlab/results/store.h"
 #include "kvlab/runtime/report_writer.h"
+#include "kvlab/runtime/shell_command.h"
 #include "kvlab/runtime/time_left.h"
 #include "kvlab/sweep/merged_table.h"
 #include "kvlab/sweep/sweep_report.h"
@@ -98,9 +99,7 @@ std::string in_words(const SweepCounts& counts) {
 
 SweepReportText report_text(const SweepFolder& sweep) {
   SweepReportText text{"Sweep", "", "", sweep.plan().experiment, "",
-                       "kvlab sweep " + sweep.plan().config};
-  for (const std::string& setting : sweep.plan().overrides) text.command += " '" + setting + "'";
-  for (const std::string& axis : sweep.plan().axes) text.command += " -m '" + axis + "'";
+                       repeating_command(sweep.argv())};
   for (const SweepCase& planned : sweep.plan().cases) {
     if (planned.skipped()) continue;
     const ConfigNode root = load_config_file(sweep.config_of(planned));

@@ -52,6 +52,8 @@ class SweepFolder {
   const std::string& path() const { return path_; }
   std::string file(const std::string& name) const { return path_ + "/" + name; }
   const SweepPlan& plan() const { return plan_; }
+  /// The command line that planned it.
+  const std::vector<std::string>& argv() const { return argv_; }
 
   /// The case of `index`. Throws UserError naming the range.
   const SweepCase& at(int64_t index) const;
