@@ -165,4 +165,35 @@ TEST_F(SweepEnvironment, TheReportsCommandRepeatsTheSweepInAShell) {
   EXPECT_EQ(repeated.at("plan"), planned.at("plan"));
 }
 
+TEST_F(SweepEnvironment, DataThatAreReplacedDuringACaseLeaveItMissing) {
+  const std::string planned_text = "{\"ids\": [1, 2, 3, 4, 5, 6, 7, 8]}\n";
+  const std::string other_text = "{\"ids\": [8, 7, 6, 5, 4, 3, 2, 1]}\n";
+  folder_.write("prompts.jsonl", planned_text);
+  const std::string config = folder_.write(
+      "a.yaml", config_text("generation_benchmark", "{jsonl: prompts.jsonl, line: 1}"));
+  const auto sweep =
+      SweepFolder::create(folder_.file("runs"), config, {}, {}, {"kvlab"}, whole_registry);
+  int loaded = 0;
+  const RegistryFactory replace_before_second = [&] {
+    if (++loaded == 2) folder_.write("prompts.jsonl", other_text);
+    return whole_registry();
+  };
+  std::ostringstream out, log;
+  std::string refusal;
+  try {
+    run_sweep(*sweep, replace_before_second, {}, out, log);
+  } catch (const UserError& error) {
+    refusal = error.what();
+  }
+  EXPECT_THAT(refusal, HasSubstr("case 1 (block_size=16) was dropped: data changed"));
+  EXPECT_THAT(refusal, HasSubstr("prompts.jsonl' had fingerprint"));
+  EXPECT_EQ(loaded, 2) << "no further case is tried";
+  EXPECT_EQ(sweep->counts().ok, 1) << log.str();
+  EXPECT_EQ(sweep->counts().missing, 2);
+  EXPECT_FALSE(fs::exists(sweep->folder_of(sweep->at(1)) + ".partial"));
+  folder_.write("prompts.jsonl", planned_text);
+  EXPECT_EQ(run_sweep(*sweep, whole_registry, {}, out, log), 0) << log.str();
+  EXPECT_EQ(sweep->counts().ok, 3);
+}
+
 }  // namespace

@@ -243,6 +243,10 @@ void SweepFolder::check_identity() const {
               " (source ", plan_.source, "), this program is ", code,
               ". Cases of two programs must not mix: use the program that planned it (and by "
               "KVLAB_SIMD_TARGET its instruction set), or start a new sweep");
+  check_data();
+}
+
+void SweepFolder::check_data() const {
   for (const auto& [path, print] : plan_.data) {
     const std::string now = fingerprint_path(path);
     KVLAB_CHECK(now == print, "[sweep.folder] '", path, "' had fingerprint ", print,

@@ -70,12 +70,22 @@ int run_loaded(const SweepFolder& sweep, const SweepCase& planned, const std::st
   return run_experiment(*loaded, registry, run, streamed, progress);
 }
 
-// Runs a case into its folder. Returns its exit code; interrupted, it leaves nothing behind.
+// Runs a case into its folder. Returns its exit code; interrupted, or where data were replaced in
+// the meantime, it leaves nothing behind.
 int attempt(const SweepFolder& sweep, const SweepCase& planned, const RegistryFactory& registry,
             const SweepRunOptions& options) {
   check_frozen(sweep, planned);
   const std::string folder = sweep.begin_attempt(planned);
-  const int code = run_loaded(sweep, planned, folder, registry, options);
+  int code = run_loaded(sweep, planned, folder, registry, options);
+  try {
+    if (code != kInterrupted) sweep.check_data();
+  } catch (const InterruptedError&) {
+    code = kInterrupted;
+  } catch (const UserError& error) {
+    sweep.drop_attempt(planned);
+    throw UserError(detail::concat("[sweep.run] case ", planned.index, " (", planned.name,
+                                   ") was dropped: data changed while it ran. ", error.what()));
+  }
   if (code == kInterrupted) {
     sweep.drop_attempt(planned);
   } else {

@@ -66,6 +66,9 @@ class SweepFolder {
 
   /// Refuses a program or data other than the plan was made with, naming what differs.
   void check_identity() const;
+  /// Refuses data other than the plan was made with, naming the file. One that has not been touched
+  /// since this process read it is not read again.
+  void check_data() const;
 
   /// The lock of the process that goes through all cases; nobody else writes meanwhile.
   FolderLock lock_whole() const;
