@@ -90,7 +90,8 @@ TEST_F(SweepEnvironment, AKindThatIsNoneMakesNoFolderAnywhere) {
 
 // A file that is away for a while during a sweep.
 TEST_F(SweepEnvironment, AFileThatIsAwayStopsTheSweepAndTheCaseRunsAtTheNextResume) {
-  const std::string prompts = folder_.write("prompts.jsonl", "{\"ids\": [1, 2, 3, 4, 5, 6, 7, 8]}\n");
+  const std::string prompts =
+      folder_.write("prompts.jsonl", "{\"ids\": [1, 2, 3, 4, 5, 6, 7, 8]}\n");
   const std::string config = folder_.write(
       "a.yaml", config_text("generation_benchmark", "{jsonl: prompts.jsonl, line: 1}"));
   const auto sweep =
@@ -121,7 +122,7 @@ TEST_F(SweepEnvironment, AnotherInstructionSetIsAnotherProgram) {
   EXPECT_THAT(status(path).at("code").get<std::string>(), HasSubstr(", LibTorch "));
   const ProgramResult refused = kvlab({"sweep", "--resume", path}, last);
   EXPECT_EQ(refused.exit_code, 2);
-  EXPECT_THAT(refused.err, HasSubstr(", " + targets.back() + ". Cases of two programs"));
+  EXPECT_THAT(refused.err, HasSubstr("kernels " + targets.back() + ". Cases of two programs"));
   EXPECT_EQ(kvlab({"sweep", "--resume", path}, first).exit_code, 0);
 }
 
@@ -150,7 +151,7 @@ TEST_F(SweepEnvironment, TheReportsCommandRepeatsTheSweepInAShell) {
   fs::create_directory(folder_.file("a folder"));
   const std::string config = folder_.write("a folder/it's.yaml", config_text());
   const ProgramResult first =
-      start(config, {"title=It's $HOME; a \"name\"", "-m", "measure.seed=1,2"});
+      start(config, {"question=It's $HOME; a \"name\"", "-m", "measure.seed=1,2"});
   ASSERT_EQ(first.exit_code, 0) << first.err;
   const std::string path = sweep_folder();
   const json report = json::parse(read_whole(path + "/report/report.json"));

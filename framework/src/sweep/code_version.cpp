@@ -1,12 +1,10 @@
 // What the running program is, and what files a config reads.
 #include <dlfcn.h>
-#include <torch/headeronly/version.h>
 
 #include <algorithm>
 #include <filesystem>
 
 #include "kvlab/core/error.h"
-#include "kvlab/kernels/target.h"
 #include "kvlab/runtime/durable_file.h"
 #include "kvlab/runtime/experiment.h"
 #include "kvlab/runtime/file_hash.h"
@@ -27,6 +25,17 @@ std::string framework_file() {
     return kThisProgram;
   }
   return info.dli_fname;
+}
+
+// The kernels of another instruction set, and another library's products, round differently.
+std::string rounding() {
+  std::string text;
+  for (const ReportFact& fact : describe_environment(Registry())) {
+    if (fact.name == "LibTorch" || fact.name == "instruction set of the kernels") {
+      text += ", " + fact.name + " " + fact.value;
+    }
+  }
+  return text;
 }
 
 void add_path(const std::string& path, std::map<std::string, std::string>& found,
@@ -59,9 +68,7 @@ void walk(const ConfigNode& node, std::map<std::string, std::string>& found,
 
 std::string code_version() {
   static const std::string build = hash_text(read_file(kThisProgram) + read_file(framework_file()));
-  // The kernels of another instruction set, and another library's products, round differently.
-  return detail::concat("kvlab ", KVLAB_VERSION, " build ", build, ", LibTorch ", TORCH_VERSION,
-                        ", ", kernels::target());
+  return detail::concat("kvlab ", KVLAB_VERSION, " build ", build, rounding());
 }
 
 std::string fingerprint_path(const std::string& path) {
