@@ -154,7 +154,7 @@ TEST_F(SweepEnvironment, TheReportsCommandRepeatsTheSweepInAShell) {
       start(config, {"question=It's $HOME; a \"name\"", "-m", "measure.seed=1,2"});
   ASSERT_EQ(first.exit_code, 0) << first.err;
   const std::string path = sweep_folder();
-  const json report = json::parse(read_whole(path + "/report/report.json"));
+  const json report = json::parse(read_whole(path + "/report/document.json"));
   const json planned = json::parse(read_whole(path + "/planned.json"));
   const std::string command = report.at("command");
   EXPECT_THAT(command, HasSubstr("--runs"));
