@@ -61,6 +61,17 @@ TEST_F(Compare, NoiseFailsOnlyAStrictRule) {
   EXPECT_EQ(compared(a, b, {"--fail-if", ">5%", "--strict"}).exit_code, 3);
 }
 
+TEST_F(Compare, DisturbedTimesAreWarnedAboutAndDoNotExitWith3) {
+  for (auto& sample : slow_.samples) sample["flags"] = {{"contended", true}};
+  const ProgramResult found = compared(fast_, slow_, {"--fail-if", ">5%"});
+  EXPECT_EQ(found.exit_code, 0) << found.err;
+  EXPECT_THAT(found.out, HasSubstr("refused"));
+  EXPECT_THAT(found.out, HasSubstr("WARNING: 1 rows are refused"));
+  EXPECT_EQ(compared(fast_, slow_, {"--fail-if", ">5%", "--strict"}).exit_code, 3);
+  const ProgramResult quiet = compared(fast_, fast_, {});
+  EXPECT_THAT(quiet.out, HasSubstr("adjusted for 1 comparisons (Holm)"));
+}
+
 TEST_F(Compare, ABrokenCheckExitsWith3WithoutAnyRule) {
   fast_.add_check("paged", "equality", true);
   slow_.add_check("paged", "equality", false);

@@ -168,6 +168,100 @@ TEST_F(ResultsComparison, TheRuleLooksAtTheIntervalsNearEndUnlessStrict) {
   EXPECT_TRUE(compare(a, b, options).fails());
 }
 
+TEST_F(ResultsComparison, DisturbedTimesAreRefusedAndFailOnlyAStrictRule) {
+  const HandMadeRun a = with_gaps(testing::noisy_gaps(1e6, 0.02, 12, 1));
+  HandMadeRun b = with_gaps(testing::noisy_gaps(1.2e6, 0.02, 12, 2));
+  const auto disturb = [&](size_t count) {
+    for (size_t i = 0; i < b.samples.size(); ++i) {
+      b.samples[i]["flags"] = {{"contended", i < count}, {"suspended", false}};
+    }
+  };
+  CompareOptions options = with_rule(">5%");
+  disturb(6);
+  EXPECT_EQ(compare(a, b, options).metrics[0].verdict, ChangeVerdict::worse);
+  EXPECT_TRUE(compare(a, b, options).fails());
+  disturb(7);
+  const RunComparison found = compare(a, b, options);
+  EXPECT_EQ(found.metrics[0].verdict, ChangeVerdict::refused);
+  EXPECT_EQ(found.refused(), 1);
+  EXPECT_EQ(found.tests(), 0);
+  EXPECT_FALSE(found.fails());
+  EXPECT_EQ(compare(b, a, options).metrics[0].verdict, ChangeVerdict::refused);
+  options.strict = true;
+  EXPECT_TRUE(compare(a, b, options).fails());
+  // What no clock gave is the same however busy the machine is.
+  HandMadeRun small = a, large = b;
+  small.add_metric("paged", "payload", 100, "B", "lower");
+  large.add_metric("paged", "payload", 200, "B", "lower");
+  EXPECT_EQ(compare(small, large).metrics[1].verdict, ChangeVerdict::worse);
+}
+
+TEST_F(ResultsComparison, OneOfManyRowsThatChanceCanExplainIsNoFinding) {
+  // One row alone excludes 1 by little.
+  const std::vector<int64_t> first = {980, 1000, 1020, 1010}, second = {1030, 1060, 1075, 1040};
+  HandMadeRun a = with_gaps(first), b = with_gaps(second);
+  const RunComparison alone = compare(a, b, with_rule(">0.5%"));
+  EXPECT_EQ(alone.metrics[0].verdict, ChangeVerdict::worse);
+  EXPECT_EQ(alone.tests(), 1);
+  EXPECT_EQ(alone.metrics[0].p, alone.metrics[0].p_adjusted);
+  EXPECT_TRUE(alone.fails());
+  for (int i = 0; i < 19; ++i) {
+    const std::string arm = "arm" + std::to_string(i);
+    a.add_tpot(arm, first);
+    b.add_tpot(arm, {990, 1005, 1012, 1001});
+  }
+  const RunComparison found = compare(a, b, with_rule(">0.5%"));
+  EXPECT_EQ(found.tests(), 20);
+  EXPECT_NEAR(*found.metrics[0].p_adjusted, 20 * *found.metrics[0].p, 1e-12);
+  EXPECT_GT(*found.metrics[0].ratio->low, 1.005);
+  EXPECT_EQ(found.metrics[0].verdict, ChangeVerdict::not_distinguishable);
+  EXPECT_FALSE(found.fails());
+}
+
+TEST_F(ResultsComparison, WelchsTestAgreesWithItsInterval) {
+  const std::vector<double> a = {1, 2, 4}, b = {5, 9, 21};
+  const double p = *unpaired_t_test(a, b);
+  EXPECT_EQ(p < 0.05, *unpaired_ratio(a, b, 0).low > 1);
+  // Means ln 2 apart and a standard error of ln 2 * sqrt(2/3): t is 1.2247 with 4 degrees.
+  EXPECT_NEAR(*unpaired_t_test({1, 2, 4}, {2, 4, 8}), 0.2879, 1e-4);
+  EXPECT_EQ(unpaired_t_test({2, 2}, {2, 2}), 1.0);
+  EXPECT_EQ(unpaired_t_test({2, 2}, {3, 3}), 0.0);
+  EXPECT_FALSE(unpaired_t_test({2}, {3, 3}).has_value());
+}
+
+TEST_F(ResultsComparison, TheSecondControlIsMarkedAndNoRuleJudgesIt) {
+  HandMadeRun a = with_gaps({1000, 1000, 1000}), b = a;
+  a.add_tpot("paged_again", {1000, 1001, 1002});
+  b.add_tpot("paged_again", {2000, 2001, 2002});
+  a.add_tpot("once_again", {1000, 1001, 1002});
+  b.add_tpot("once_again", {1000, 1001, 1002});
+  CompareOptions options = with_rule(">5%");
+  for (const bool strict : {false, true}) {
+    options.strict = strict;
+    const RunComparison found = compare(a, b, options);
+    EXPECT_TRUE(found.metrics[1].second_control);
+    EXPECT_FALSE(found.metrics[2].second_control) << "an arm of that name, and no arm 'once'";
+    EXPECT_EQ(found.tests(), 2);
+    EXPECT_FALSE(found.fails());
+  }
+}
+
+TEST_F(ResultsComparison, ABlockInWhichAnArmStoodStillIsLeftOutForAll) {
+  // The summary leaves out the block in which the other arm stood still.
+  HandMadeRun made = with_gaps({1000, 1100, 1200});
+  HandMadeRun::Json still = made.samples[0];
+  still["rep"] = 3;
+  still["token_ns"] = {900, 900};
+  made.samples.push_back(still);
+  still["arm"] = "ring";
+  still["flags"] = {{"contended", true}, {"suspended", true}};
+  made.samples.push_back(still);
+  const RunComparison found = compare(made, made);
+  EXPECT_TRUE(found.metrics[0].from_samples);
+  EXPECT_EQ(found.metrics[0].n_a, 3);
+  EXPECT_TRUE(found.metrics[0].ratio->low.has_value());
+}
+
 TEST_F(ResultsComparison, SamplesThatGiveAnotherNumberThanTheSummaryAreNotUsed) {
   HandMadeRun a = with_gaps({900, 1000, 1100});
   a.summary["metrics"][0]["value"] = 0.5;

@@ -68,6 +68,9 @@ Json to_json(const ComparedMetric& row) {
           {"ratio_low", ratio ? number_or_null(ratio->low) : Json(nullptr)},
           {"ratio_high", ratio ? number_or_null(ratio->high) : Json(nullptr)},
           {"from_samples", row.from_samples},
+          {"p", number_or_null(row.p)},
+          {"p_adjusted", number_or_null(row.p_adjusted)},
+          {"second_control", row.second_control},
           {"verdict", change_verdict_name(row.verdict)},
           {"fails", row.fails}};
 }
@@ -77,6 +80,8 @@ Json to_json(const RunComparison& comparison) {
   Json json = Json::object();
   json["metrics"] = Json::array();
   for (const ComparedMetric& row : comparison.metrics) json["metrics"].push_back(to_json(row));
+  json["tests"] = comparison.tests();
+  json["refused"] = comparison.refused();
   json["only_in_a"] = comparison.only_in_a;
   json["only_in_b"] = comparison.only_in_b;
   json["config_differences"] = differences_json(comparison.config);
@@ -143,10 +148,14 @@ void print_missing(const char* where, const std::vector<std::string>& names) {
 
 // What a reader of the rows must know.
 struct Notes {
-  bool from_samples = false, without = false, undefined = false;
+  bool from_samples = false, without = false, undefined = false, second_control = false;
+  int64_t tests = 0, refused = 0;
 
-  void add(const std::vector<ComparedMetric>& rows) {
-    for (const ComparedMetric& row : rows) {
+  void add(const RunComparison& comparison) {
+    tests += comparison.tests();
+    refused += comparison.refused();
+    for (const ComparedMetric& row : comparison.metrics) {
+      second_control = second_control || row.second_control;
       from_samples = from_samples || row.from_samples;
       without = without || row.verdict == ChangeVerdict::no_interval;
       undefined = undefined || !row.ratio;
@@ -155,6 +164,19 @@ struct Notes {
 };
 
 void print_notes(const Notes& notes) {
+  if (notes.refused > 0) {
+    std::cout << "WARNING: " << notes.refused
+              << " rows are refused: something disturbed more than half of the samples of a run. A "
+                 "rule passes them by, unless --strict; measure again on a quiet machine.\n";
+  }
+  if (notes.tests > 0) {
+    std::cout << "Verdicts with an interval are adjusted for " << notes.tests
+              << " comparisons (Holm).\n";
+  }
+  if (notes.second_control) {
+    std::cout << "A second control shows how large a difference without a cause is; no rule judges "
+                 "it.\n";
+  }
   if (notes.from_samples) {
     std::cout << "With an interval, A and B are geometric means over blocks, and the blocks of the "
                  "two runs are not paired.\nAn interval holds the noise within the runs. Whatever "
@@ -221,7 +243,7 @@ void print_comparison(const CompareArguments& given, const RunComparison& compar
   print_missing("A", comparison.only_in_a);
   print_missing("B", comparison.only_in_b);
   Notes notes;
-  notes.add(comparison.metrics);
+  notes.add(comparison);
   print_notes(notes);
   print_broken("", comparison);
   RuleCount count;
@@ -256,7 +278,7 @@ void print_comparison(const CompareArguments& given, const SweepComparison& comp
     const std::string where = "case " + one_line(one.name) + ": ";
     for (const std::string& name : one.runs.only_in_a) print_missing("A", {where + name});
     for (const std::string& name : one.runs.only_in_b) print_missing("B", {where + name});
-    notes.add(one.runs.metrics);
+    notes.add(one.runs);
     count.add(one.runs);
   }
   print_notes(notes);

@@ -11,9 +11,11 @@
 #include "block_values.h"
 #include "kvlab/core/component.h"
 #include "kvlab/core/error.h"
+#include "kvlab/runtime/arm_trials.h"
 #include "kvlab/runtime/config_node.h"
 #include "kvlab/runtime/statistics.h"
 #include "result_names.h"
+#include "row_verdicts.h"
 
 namespace kvlab {
 
@@ -126,39 +128,20 @@ std::optional<ComparedRatio> plain_ratio(double a, double b) {
   return ComparedRatio{b / a, {}, {}};
 }
 
-ChangeVerdict direction_verdict(const ComparedMetric& row) {
-  const bool grew = row.ratio->ratio > 1;
-  switch (row.direction) {
-    case BetterDirection::none: return grew ? ChangeVerdict::larger : ChangeVerdict::smaller;
-    case BetterDirection::higher: return grew ? ChangeVerdict::better : ChangeVerdict::worse;
-    case BetterDirection::lower: return grew ? ChangeVerdict::worse : ChangeVerdict::better;
-  }
-  return ChangeVerdict::no_interval;
-}
-
-ChangeVerdict verdict_of(const ComparedMetric& row, bool timed) {
-  if (!row.ratio) return ChangeVerdict::not_comparable;
-  if (row.ratio->low) {
-    const bool covers = *row.ratio->low <= 1 && 1 <= *row.ratio->high;
-    if (covers && row.a == row.b) return ChangeVerdict::equal;
-    return covers ? ChangeVerdict::not_distinguishable : direction_verdict(row);
-  }
-  if (row.a == row.b) return ChangeVerdict::equal;
-  return timed ? ChangeVerdict::no_interval : direction_verdict(row);
-}
-
-bool rule_fails(const CompareOptions& options, const ComparedMetric& row) {
-  if (!options.rule) return false;
-  if (!row.ratio) return true;
-  if (options.strict || !row.ratio->low) return options.rule->met(row.ratio->ratio);
-  return options.rule->met(options.rule->above ? *row.ratio->low : *row.ratio->high);
-}
-
 // Runs of an earlier version do not say which numbers come from a clock; these units do.
 bool is_timed(const Metric& metric) {
   static const std::set<std::string> kTimeUnits = {"ns", "us", "ms", "s", "tokens/s"};
   return metric.timed || kTimeUnits.count(metric.unit) > 0 || metric.metric == "speed_ratio" ||
          metric.metric == "break_even";
+}
+
+bool mostly_disturbed(const BlockValues& found) { return 2 * found.contended > found.samples; }
+
+bool is_second_control(const StoredRun& run, const std::string& arm) {
+  if (!arm.ends_with(kAgainSuffix)) return false;
+  const std::string first = arm.substr(0, arm.size() - std::string_view(kAgainSuffix).size());
+  return std::any_of(run.metrics.begin(), run.metrics.end(),
+                     [&](const Metric& metric) { return metric.arm == first; });
 }
 
 ComparedMetric compare_metric(const StoredRun& run_a, const Metric& a, const StoredRun& run_b,
@@ -175,19 +158,21 @@ ComparedMetric compare_metric(const StoredRun& run_a, const Metric& a, const Sto
   row.b = b.value;
   row.n_a = a.n;
   row.n_b = b.n;
-  const std::vector<double> blocks_a = block_values(run_a, a), blocks_b = block_values(run_b, b);
-  row.from_samples = !blocks_a.empty() && !blocks_b.empty();
+  row.timed = is_timed(a) || is_timed(b);
+  row.second_control = is_second_control(run_a, a.arm);
+  const BlockValues in_a = block_values(run_a, a), in_b = block_values(run_b, b);
+  row.disturbed = mostly_disturbed(in_a) || mostly_disturbed(in_b);
+  row.from_samples = !in_a.values.empty() && !in_b.values.empty();
   if (row.from_samples) {
-    row.a = geometric_mean(blocks_a);
-    row.b = geometric_mean(blocks_b);
-    row.n_a = static_cast<int64_t>(blocks_a.size());
-    row.n_b = static_cast<int64_t>(blocks_b.size());
-    row.ratio = unpaired_ratio(blocks_a, blocks_b, options.seed);
+    row.a = geometric_mean(in_a.values);
+    row.b = geometric_mean(in_b.values);
+    row.n_a = static_cast<int64_t>(in_a.values.size());
+    row.n_b = static_cast<int64_t>(in_b.values.size());
+    row.ratio = unpaired_ratio(in_a.values, in_b.values, options.seed);
+    row.p = unpaired_t_test(in_a.values, in_b.values);
   } else {
     row.ratio = plain_ratio(a.value, b.value);
   }
-  row.verdict = verdict_of(row, is_timed(a) || is_timed(b));
-  row.fails = rule_fails(options, row);
   return row;
 }
 
@@ -234,10 +219,22 @@ const char* change_verdict_name(ChangeVerdict verdict) {
     case ChangeVerdict::larger: return "larger";
     case ChangeVerdict::smaller: return "smaller";
     case ChangeVerdict::not_distinguishable: return "not distinguishable";
+    case ChangeVerdict::refused: return "refused";
     case ChangeVerdict::no_interval: return "no interval";
     case ChangeVerdict::not_comparable: return "not comparable";
   }
   return "?";
+}
+
+int64_t RunComparison::tests() const {
+  return std::count_if(metrics.begin(), metrics.end(),
+                       [](const ComparedMetric& row) { return row.p_adjusted.has_value(); });
+}
+
+int64_t RunComparison::refused() const {
+  return std::count_if(metrics.begin(), metrics.end(), [](const ComparedMetric& row) {
+    return row.verdict == ChangeVerdict::refused;
+  });
 }
 
 bool RunComparison::fails() const {
@@ -279,6 +276,9 @@ RunComparison compare_runs(const StoredRun& a, const StoredRun& b, const Compare
       comparison.only_in_b.push_back(name_of(metric));
     }
   }
+  std::vector<ComparedMetric*> rows;
+  for (ComparedMetric& row : comparison.metrics) rows.push_back(&row);
+  judge_rows(rows, options);
   comparison.config = differences(config_values(a), config_values(b));
   comparison.environment = differences(environment_values(a), environment_values(b));
   comparison.broken_checks = broken_checks(a, b);
@@ -317,7 +317,8 @@ ReportTable comparison_table(const RunComparison& comparison) {
       change.low = (*row.ratio->low - 1) * 100;
       change.high = (*row.ratio->high - 1) * 100;
     }
-    const std::string failed = row.fails ? ", FAILS" : "";
+    const std::string failed =
+        row.fails ? ", FAILS" : (row.second_control ? ", second control" : "");
     table.rows.push_back({text_cell(row.arm), text_cell(row.metric), text_cell(row.group),
                           value_cell(row.a), value_cell(row.b), text_cell(row.unit), change,
                           interval, text_cell(fmt::format("{}, {}", row.n_a, row.n_b)),

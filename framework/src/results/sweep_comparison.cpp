@@ -7,6 +7,7 @@
 #include <set>
 
 #include "kvlab/core/error.h"
+#include "row_verdicts.h"
 
 namespace kvlab {
 
@@ -177,7 +178,14 @@ bool SweepComparison::fails() const {
 
 SweepComparison compare_sweeps(const StoredRuns& a, const StoredRuns& b,
                                const CompareOptions& options) {
-  return SweepPairing(a, b, options).compare();
+  SweepComparison found = SweepPairing(a, b, options).compare();
+  // The cases are one comparison: each was judged by itself so far.
+  std::vector<ComparedMetric*> rows;
+  for (ComparedCase& one : found.cases) {
+    for (ComparedMetric& row : one.runs.metrics) rows.push_back(&row);
+  }
+  judge_rows(rows, options);
+  return found;
 }
 
 ReportTable comparison_table(const SweepComparison& comparison) {

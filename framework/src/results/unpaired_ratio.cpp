@@ -44,21 +44,30 @@ void add_bootstrap_interval(const std::vector<double>& a, const std::vector<doub
   result.high = std::exp(quantile(differences, (1 + kConfidence) / 2));
 }
 
-void add_welch_interval(const std::vector<double>& a, const std::vector<double>& b,
-                        ComparedRatio& result) {
+// The standard error of a difference of two means, and its degrees of freedom.
+struct WelchError {
+  double error = 0, degrees = 0;
+};
+
+WelchError welch_error(const std::vector<double>& a, const std::vector<double>& b) {
   const auto squared_error = [](const std::vector<double>& values) {
     const double deviation = *standard_deviation(values);
     return deviation * deviation / static_cast<double>(values.size());
   };
   const double error_a = squared_error(a), error_b = squared_error(b);
   const double both = error_a + error_b;
-  double half = 0;
-  if (both > 0) {
-    const double degrees = both * both /
-                           (error_a * error_a / static_cast<double>(a.size() - 1) +
-                            error_b * error_b / static_cast<double>(b.size() - 1));
-    half = student_t_quantile((1 + kConfidence) / 2, degrees) * std::sqrt(both);
-  }
+  if (!(both > 0)) return {};
+  return {std::sqrt(both), both * both / (error_a * error_a / static_cast<double>(a.size() - 1) +
+                                          error_b * error_b / static_cast<double>(b.size() - 1))};
+}
+
+void add_welch_interval(const std::vector<double>& a, const std::vector<double>& b,
+                        ComparedRatio& result) {
+  const WelchError found = welch_error(a, b);
+  const double half =
+      found.error > 0
+          ? student_t_quantile((1 + kConfidence) / 2, found.degrees) * found.error
+          : 0;
   const double difference = std::log(result.ratio);
   result.low = std::exp(difference - half);
   result.high = std::exp(difference + half);
@@ -78,6 +87,15 @@ ComparedRatio unpaired_ratio(const std::vector<double>& a, const std::vector<dou
     add_welch_interval(logs_a, logs_b, result);
   }
   return result;
+}
+
+std::optional<double> unpaired_t_test(const std::vector<double>& a, const std::vector<double>& b) {
+  const std::vector<double> logs_a = logarithms(a), logs_b = logarithms(b);
+  if (std::min(a.size(), b.size()) < 2) return {};
+  const double difference = std::abs(mean(logs_b) - mean(logs_a));
+  const WelchError found = welch_error(logs_a, logs_b);
+  if (!(found.error > 0)) return difference == 0 ? 1.0 : 0.0;
+  return std::min(1.0, 2 * student_t_probability(-difference / found.error, found.degrees));
 }
 
 }  // namespace kvlab

@@ -39,6 +39,10 @@ struct ComparedRatio {
 ComparedRatio unpaired_ratio(const std::vector<double>& a, const std::vector<double>& b,
                              uint64_t seed, int draws = 10'000);
 
+/// The two-sided p-value of "both runs are the same": Welch's t-test of the logarithms. Absent for
+/// one block on either side. Throws UserError as `unpaired_ratio` does.
+std::optional<double> unpaired_t_test(const std::vector<double>& a, const std::vector<double>& b);
+
 struct CompareOptions {
   std::vector<std::string> metrics = {};  ///< empty: all
   std::vector<std::string> arms = {};     ///< empty: all
@@ -53,7 +57,8 @@ enum class ChangeVerdict {
   worse,  ///< the interval excludes 1, or nothing here comes from a clock
   larger,
   smaller,              ///< as above, where neither way is better
-  not_distinguishable,  ///< the interval covers 1
+  not_distinguishable,  ///< the interval covers 1, or among so many rows chance can do it
+  refused,              ///< a time, and something disturbed most samples of one run
   no_interval,          ///< times without samples: nothing says what is noise
   not_comparable,       ///< no ratio: a value is missing, or A is zero or negative
 };
@@ -66,7 +71,12 @@ struct ComparedMetric {
   double a = 0, b = 0;       ///< geometric means of blocks with `from_samples`, else the summaries'
   int64_t n_a = 0, n_b = 0;  ///< blocks, or the summaries' n
   bool from_samples = false;
+  bool timed = false;           ///< a clock gave it
+  bool disturbed = false;       ///< more than half of the arm's samples in A or in B were
+  bool second_control = false;  ///< the control once more, as a measure of noise: no rule holds it
   std::optional<ComparedRatio> ratio;  ///< absent where it is not defined
+  std::optional<double> p;           ///< of no change; where there is an interval
+  std::optional<double> p_adjusted;  ///< by Holm's method over all rows that are judged by theirs
   ChangeVerdict verdict = ChangeVerdict::no_interval;
   bool fails = false;  ///< the rule is met, or it cannot be judged since there is no ratio
 };
@@ -84,6 +94,9 @@ struct RunComparison {
   std::vector<ReportCheck> broken_checks = {};              ///< failed in B, passed in A
   std::vector<ReportFailure> new_failures = {};             ///< of B, not in A
   bool has_rule = false;
+
+  int64_t tests() const;    ///< rows with a `p_adjusted`
+  int64_t refused() const;  ///< rows with that verdict
 
   /// A check broke; or with a rule, it is met, or something of A is missing in B.
   bool fails() const;
