@@ -215,6 +215,20 @@ TEST_F(ResultsRunReader, SeveralFoldersKeepUniqueNames) {
   EXPECT_THAT(names, ElementsAre(path("a/run"), path("b/run/"), "other"));
 }
 
+TEST_F(ResultsRunReader, AFolderThatIsGivenTwiceIsRefused) {
+  HandMadeRun().write(path("a"));
+  HandMadeRun().write(path("b"));
+  EXPECT_EQ(read_all_runs({path("a"), path("b")}).runs.size(), 2u);
+  for (const std::string again : {"a", "a/", "./a", "b/../a"}) {
+    try {
+      read_all_runs({path("a"), path("b"), path(again)});
+      ADD_FAILURE() << again;
+    } catch (const UserError& error) {
+      EXPECT_THAT(error.what(), HasSubstr("is the same folder as '" + path("a") + "'"));
+    }
+  }
+}
+
 TEST_F(ResultsRunReader, NastyNamesComeOutAsTheyWentIn) {
   const StoredRun run = read_run(written(testing::nasty_run()));
   const auto& names = testing::nasty_names();

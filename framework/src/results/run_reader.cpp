@@ -359,6 +359,19 @@ std::string own_name(const std::string& folder) {
   return utf8_text(name);
 }
 
+// The same runs twice would count twice, and have one name.
+void check_different(const std::vector<std::string>& folders) {
+  std::map<fs::path, std::string> seen;
+  for (const std::string& folder : folders) {
+    std::error_code error;
+    const fs::path path = fs::canonical(folder, error);
+    if (error) continue;  // reading it says what is wrong
+    const auto [earlier, is_new] = seen.try_emplace(path, folder);
+    KVLAB_CHECK(is_new, "[results.read] '", folder, "' is the same folder as '", earlier->second,
+                "', which was given before. Give each folder once");
+  }
+}
+
 }  // namespace
 
 std::string utf8_text(const std::string& text) {
@@ -445,6 +458,7 @@ StoredRuns read_runs(const std::string& folder) {
 
 StoredRuns read_all_runs(const std::vector<std::string>& folders) {
   if (folders.size() == 1) return read_runs(folders.front());
+  check_different(folders);
   std::map<std::string, int> uses;
   for (const std::string& folder : folders) ++uses[own_name(folder)];
   StoredRuns all;

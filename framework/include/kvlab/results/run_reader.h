@@ -74,7 +74,8 @@ bool is_sweep_folder(const std::string& folder);
 StoredRuns read_runs(const std::string& folder);
 
 /// Reads several such folders into one. Names stay unique: they start with the folder's own name,
-/// or with its path where two have the same.
+/// or with its path where two have the same. Throws as `read_runs` does, and UserError where a
+/// folder is given twice, by whatever path.
 StoredRuns read_all_runs(const std::vector<std::string>& folders);
 
 /// The keys that overrides set, and what to: "+a.b=1" is {"a.b", "1"}, "~a.b" is {"a.b",
