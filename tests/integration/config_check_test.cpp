@@ -114,6 +114,23 @@ TEST(ConfigCheck, EveryCaseOfASweepIsCheckedAndTheRefusedOnesSayWhy) {
   EXPECT_EQ(completed.exit_code, 0) << completed.err;
 }
 
+TEST(ConfigCheck, AFileThatIsNotThereDoesNotHideTheErrorsOfTheNext) {
+  const std::string good = (kSource / "configs/experiments/quickstart.yaml").string();
+  std::string bad;
+  for (const auto& entry : fs::directory_iterator(kSource / "tests/fixtures/bad_configs")) {
+    const std::string path = entry.path().string();
+    if (path.ends_with(".yaml") && (bad.empty() || path < bad)) bad = path;
+  }
+  for (const std::string& missing : {std::string("/no/such.yaml"), std::string("no_such_name")}) {
+    const ProgramResult found = run_program({kBinary, "validate", good, missing, bad});
+    EXPECT_EQ(found.exit_code, 2) << found.err;
+    EXPECT_THAT(found.out, HasSubstr("quickstart.yaml: ok"));
+    EXPECT_THAT(found.err, HasSubstr(missing + ": 1 error"));
+    EXPECT_THAT(found.err, HasSubstr(bad + ": 1 error"));
+    EXPECT_EQ(run_program({kBinary, "validate", missing, good}).exit_code, 4);
+  }
+}
+
 TEST(ConfigCheck, NoConsequenceOfAnErrorIsReportedAsAnother) {
   int files = 0;
   for (const auto& entry : fs::directory_iterator(kSource / "tests/fixtures/bad_configs")) {

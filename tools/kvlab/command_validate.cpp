@@ -62,9 +62,15 @@ std::vector<ConfigProblem> check(const std::string& config,
                                  const ValidateArguments& arguments) {
   // A registry of its own: one file's plugins are not there for the next.
   Registry registry = open_registry(arguments.plugins);
-  const std::string path = find_experiment(config);
-  const std::vector<ConfigProblem> problems =
-      find_problems(config, path, overrides, arguments, registry);
+  std::string path;
+  std::vector<ConfigProblem> problems;
+  try {
+    path = find_experiment(config);
+    problems = find_problems(config, path, overrides, arguments, registry);
+  } catch (const MissingError& error) {
+    // One file that is not there says nothing about the next ones.
+    problems = {{"", "", error.what(), true}};
+  }
   if (problems.empty() && arguments.print.print) {
     print_config(config, overrides, registry, arguments.print);
   }
