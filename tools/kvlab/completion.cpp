@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <string_view>
 
 #include "experiment_argument.h"
 #include "kvlab/runtime/config_node.h"
@@ -103,10 +104,20 @@ Words option_values(const std::string& option, const std::string& word, bool& kn
   return {};
 }
 
+// Shells put a chosen word into the line as it is, and Enter runs what the line says. Names come out
+// of configs, which anyone may have written.
+bool is_plain(const std::string& word) {
+  return std::all_of(word.begin(), word.end(), [](const char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           std::string_view("_.-").find(c) != std::string_view::npos;
+  });
+}
+
 // Keys of a config as overrides name them. Items of lists go by their name where they have one.
 void add_keys(const ConfigNode& node, const std::string& path, Words& words) {
   if (node.is_map()) {
     for (const auto& [key, value] : node.entries()) {
+      if (!is_plain(key)) continue;
       const std::string inner = path.empty() ? key : path + "." + key;
       words.push_back(inner + "=");
       if (!value.is_scalar()) add_keys(value, inner, words);
@@ -118,7 +129,7 @@ void add_keys(const ConfigNode& node, const std::string& path, Words& words) {
       const ConfigNode* name = item.find("name");
       const std::string step = name != nullptr && name->is_scalar() ? name->text()
                                                                     : std::to_string(i);
-      add_keys(item, path + "." + step, words);
+      if (is_plain(step)) add_keys(item, path + "." + step, words);
     }
   }
 }
@@ -171,6 +182,13 @@ Words positional_words(const std::string& command, const Words& given, const std
     words.insert(words.end(), more.begin(), more.end());
   }
   return words;
+}
+
+// Plain names, and between them what separates a component's options and a key from its value.
+bool is_safe(const std::string& candidate) {
+  std::string names = candidate;
+  std::erase_if(names, [](const char c) { return c == ':' || c == '=' || c == ','; });
+  return is_plain(names);
 }
 
 bool takes_value(const CLI::Option& option) { return option.get_type_size_max() > 0; }
@@ -245,7 +263,9 @@ Words unfiltered(const CLI::App& app, const Words& words) {
 std::vector<std::string> complete_command_line(const CLI::App& app, const Words& words) {
   if (words.empty()) return command_names(app);
   Words candidates = unfiltered(app, words);
-  std::erase_if(candidates, [&](const std::string& one) { return !one.starts_with(words.back()); });
+  std::erase_if(candidates, [&](const std::string& one) {
+    return !one.starts_with(words.back()) || !is_safe(one);
+  });
   std::sort(candidates.begin(), candidates.end());
   candidates.erase(std::unique(candidates.begin(), candidates.end()), candidates.end());
   return candidates;
