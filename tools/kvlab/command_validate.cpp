@@ -76,7 +76,7 @@ std::vector<ConfigProblem> check(const std::string& config,
   }
   if (problems.empty()) return problems;
   for (const ConfigProblem& problem : problems) std::cerr << problem.message << "\n";
-  const std::string hint = other_kind_hint(ConfigKind::experiment, path);
+  const std::string hint = path.empty() ? "" : other_kind_hint(ConfigKind::experiment, path);
   std::cerr << config << ": " << problems.size() << (problems.size() == 1 ? " error" : " errors")
             << hint << "\n";
   return problems;
