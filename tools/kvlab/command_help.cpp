@@ -15,8 +15,7 @@ namespace {
 // The command is the second word; of those with commands of their own, the example is shown there.
 constexpr const char* kExamples[] = {
     R"(kvlab generate --model smollm2_135m --prompt "Once upon a time" --new-tokens 32)",
-    "kvlab generate --model smollm2_135m --ids 1,2,3 --new-tokens 8 --cache paged:block_size=16 "
-    "--json",
+    "kvlab generate --model smollm2_135m --ids 1,2,3 --new-tokens 8 --cache paged --json",
     R"(kvlab score --model smollm2_135m --text "Once upon a time" --chunk 1)",
     R"(kvlab tokenize --model smollm2_135m "Once upon a time")",
     "kvlab memory --model smollm2_135m --length 512,2048 --batch 1,8 --fit 8GB",
