@@ -104,8 +104,8 @@ class Findings {
   /// Whether every block has `n` tokens.
   bool reached(size_t arm, size_t i, int64_t n) const;
 
-  /// The output length from which on the arm is faster in total in every block; of ten blocks or more
-  /// nine in ten are enough. Nothing where the verdict does not allow it.
+  /// The output length from which on the arm is faster in total in every block; of ten blocks or
+  /// more nine in ten are enough. Nothing where the verdict does not allow it.
   std::optional<int64_t> usual_break_even(size_t arm, size_t i) const;
 
   /// "control", "equal", "approximate, KL 0.01", "NOT EQUAL", "failed".

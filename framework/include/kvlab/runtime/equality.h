@@ -44,7 +44,7 @@ struct LogitComparison {
   int64_t argmax_ties = 0;  ///< of which the control's two best are closer than twice the tolerance
   int64_t first_difference = -1;  ///< position of the first one that is no tie; -1 where none
   double mean_kl = 0;             ///< KL(control || arm), nats per token
-  double kl_half_width = 0;       ///< of a 95 % t-interval over tokens; too short where they are of one text
+  double kl_half_width = 0;       ///< of a t-interval (95 %) over tokens, as if independent
   double mean_nll_change = 0;     ///< arm minus control, nats per token
   int64_t distinct_tokens = 0;    ///< different best tokens in the compared text
 

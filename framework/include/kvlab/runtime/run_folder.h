@@ -100,8 +100,8 @@ std::vector<ReportFact> describe_environment(const Registry& registry);
 /// 64-bit FNV-1a of a text, as 16 hex digits.
 std::string hash_text(std::string_view text);
 
-/// The hash of a file's size, first and last mebibyte: which plugin library it was. Data of a sweep are
-/// known by all of their bytes (`file_hash.h`).
+/// The hash of a file's size, first and last mebibyte: which plugin library it was. Data of a
+/// sweep are known by all of their bytes (`file_hash.h`).
 std::string fingerprint_file(const std::string& path);
 
 }  // namespace kvlab
