@@ -26,18 +26,8 @@ void describe_setting(const Findings& f, ReportDocument& report) {
   report.varied.push_back(
       "mode: `kept` keeps the cache between turns, `refed` empties it and feeds the whole "
       "conversation again");
-  for (const ArmState& arm : f.arms()) {
-    if (config.is_second_control(arm.config)) continue;
-    std::string line = "arm " + arm.config.name + ": cache " + to_string(arm.config.cache);
-    if (arm.config.attention) line += ", attention " + to_string(*arm.config.attention);
-    if (arm.config.cache_dtype) line += ", K and V in " + dtype_name(*arm.config.cache_dtype);
-    const double planted = planted_slowdown(config.trials, arm.config.name);
-    if (planted > 1) line += fmt::format(", each step made to take {} times as long", planted);
+  for (const std::string& line : describe_arms(config.shared, config.trials)) {
     report.varied.push_back(line);
-  }
-  if (config.trials.aa) {
-    report.varied.push_back("nothing: " + config.shared.control + kAgainSuffix +
-                            " is the control a second time");
   }
   report.held_fixed = {
       "model " + config.shared.model.name + ", weights " + dtype_name(runtime.weights) +

@@ -10,11 +10,8 @@ namespace kvlab::experiments {
 
 namespace {
 
-// Fewer bytes of weights stay in the last-level cache between two steps.
-constexpr int64_t kSmallestWeights = int64_t{16} << 20;
-
 std::string reason_for_none(int64_t weight_bytes) {
-  if (weight_bytes < kSmallestWeights) {
+  if (weight_bytes < kSmallestStreamedWeights) {
     return detail::concat("a step reads ", format_byte_size(weight_bytes),
                           " of weights, which stay in the CPU's caches: memory is no floor for it");
   }

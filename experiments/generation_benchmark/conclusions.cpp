@@ -5,16 +5,13 @@
 
 #include "kvlab/runtime/comparison_text.h"
 #include "kvlab/runtime/contention.h"
+#include "kvlab/runtime/memory_floor.h"
 #include "kvlab/runtime/statistics.h"
 #include "report_parts.h"
 
 namespace kvlab::experiments {
 
 namespace {
-
-// Fewer weights stay in the CPU's caches between two steps: then shares of bytes say nothing of
-// time, and the measured split has to.
-constexpr double kStreamedWeights = 16 << 20;
 
 // What the cache reserves at the end, beside the control's.
 std::string bytes_text(const Findings& f, size_t arm, size_t i) {
@@ -104,7 +101,7 @@ std::string why_not_faster(const Findings& f, size_t arm, size_t reference, size
     text += "a step reads as much K and V; what is saved is room that nobody reads";
   } else {
     text += fmt::format("a step reads {:.3g} MB of K and V less", read_less / kMillion);
-    if (weights >= kStreamedWeights) {
+    if (weights >= double{kSmallestStreamedWeights}) {
       text += fmt::format(", {:.1f} % of all that it reads",
                           100 * read_less / (weights + other.kv_read));
     }
@@ -139,7 +136,7 @@ std::vector<std::string> explain_bound(const Findings& f, size_t i) {
     }
   }
   std::vector<std::string> sentences;
-  if (largest > 0 && weights >= kStreamedWeights) {
+  if (largest > 0 && weights >= double{kSmallestStreamedWeights}) {
     sentences.push_back(fmt::format(
         "A decode step reads {:.0f} MB of weights and at the end at most {:.1f} MB of K and V: "
         "{:.1f} % of the bytes are the cache's.",

@@ -14,6 +14,7 @@
 #include "kvlab/sweep/sweep_runner.h"
 #include "tests/fixtures/run_config.h"
 #include "tests/fixtures/run_program.h"
+#include "tests/fixtures/small_sweep.h"
 
 namespace {
 
@@ -25,20 +26,6 @@ using testing::HasSubstr;
 using Words = std::vector<std::string>;
 
 const std::string kBinary = KVLAB_BINARY_DIR "/bin/kvlab";
-
-// Three cases of milliseconds each.
-std::string config_text(const std::string& kind = "generation_benchmark",
-                        const std::string& prompt = "{random: 11}") {
-  return "schema: kvlab/1\nexperiment: " + kind + "\nquestion: Does it go on?\n"
-         "model: " + kTinyModel + "\n"
-         "workload: {prompt: " + prompt + ", prompt_tokens: [8], new_tokens: [4], "
-         "sampler: {type: greedy}, gate_tokens: 4}\n"
-         "arms:\n  - {name: plain, cache: preallocated}\n"
-         "  - {name: paged, cache: {type: paged, block_size: 16}}\n"
-         "control: plain\nruntime: {threads: 1, dtype: f32}\n"
-         "measure: {repeats: 2, warmup: 0, seed: 7}\n"
-         "sweep: {grid: {arms.paged.cache.block_size: [4, 16, 32]}}\n";
-}
 
 Registry whole_registry() {
   Registry registry;
@@ -77,13 +64,13 @@ class SweepEnvironment : public ::testing::Test {
 };
 
 TEST_F(SweepEnvironment, AKindThatIsNoneMakesNoFolderAnywhere) {
-  const std::string config = folder_.write("a.yaml", config_text("../escaped/kind"));
+  const std::string config = folder_.write("a.yaml", small_sweep(kThreeCases, "{random: 11}", "../escaped/kind"));
   const ProgramResult result = start(config);
   EXPECT_EQ(result.exit_code, 4) << result.err;
   EXPECT_THAT(result.err, HasSubstr("../escaped/kind"));
   EXPECT_FALSE(fs::exists(folder_.file("escaped")));
   const std::string with_plugins =
-      folder_.write("b.yaml", config_text("../escaped/kind") + "plugins: [none.so]\n");
+      folder_.write("b.yaml", small_sweep(kThreeCases, "{random: 11}", "../escaped/kind") + "plugins: [none.so]\n");
   EXPECT_EQ(start(with_plugins).exit_code, 4);
   EXPECT_FALSE(fs::exists(folder_.file("escaped")));
 }
@@ -93,7 +80,7 @@ TEST_F(SweepEnvironment, AFileThatIsAwayStopsTheSweepAndTheCaseRunsAtTheNextResu
   const std::string prompts =
       folder_.write("prompts.jsonl", "{\"ids\": [1, 2, 3, 4, 5, 6, 7, 8]}\n");
   const std::string config = folder_.write(
-      "a.yaml", config_text("generation_benchmark", "{jsonl: prompts.jsonl, line: 1}"));
+      "a.yaml", small_sweep(kThreeCases, "{jsonl: prompts.jsonl, line: 1}"));
   const auto sweep =
       SweepFolder::create(folder_.file("runs"), config, {}, {}, {"kvlab"}, whole_registry);
   int loaded = 0;
@@ -117,7 +104,7 @@ TEST_F(SweepEnvironment, AnotherInstructionSetIsAnotherProgram) {
   if (targets.size() < 2) GTEST_SKIP() << "this CPU runs one instruction set";
   const Words first = {"/usr/bin/env", "KVLAB_SIMD_TARGET=" + targets.front()};
   const Words last = {"/usr/bin/env", "KVLAB_SIMD_TARGET=" + targets.back()};
-  ASSERT_EQ(start(folder_.write("a.yaml", config_text()), {}, first).exit_code, 0);
+  ASSERT_EQ(start(folder_.write("a.yaml", small_sweep()), {}, first).exit_code, 0);
   const std::string path = sweep_folder();
   EXPECT_THAT(status(path).at("code").get<std::string>(), HasSubstr(", LibTorch "));
   const ProgramResult refused = kvlab({"sweep", "--resume", path}, last);
@@ -133,7 +120,7 @@ TEST_F(SweepEnvironment, WhatSbatchRefusesIsKeptInTheSweepsStatus) {
                                            "echo no such partition >&2\nexit 1\n");
   fs::permissions(sbatch, fs::perms::owner_all);
   const Words before = {"/usr/bin/env", "PATH=" + folder_.file("") + ":/usr/bin:/bin"};
-  const std::string config = folder_.write("a.yaml", config_text());
+  const std::string config = folder_.write("a.yaml", small_sweep());
   const ProgramResult refused = start(config, {"--launcher", "slurm"}, before);
   EXPECT_EQ(refused.exit_code, 2) << refused.err;
   const json none = status(sweep_folder());
@@ -149,7 +136,7 @@ TEST_F(SweepEnvironment, WhatSbatchRefusesIsKeptInTheSweepsStatus) {
 
 TEST_F(SweepEnvironment, TheReportsCommandRepeatsTheSweepInAShell) {
   fs::create_directory(folder_.file("a folder"));
-  const std::string config = folder_.write("a folder/it's.yaml", config_text());
+  const std::string config = folder_.write("a folder/it's.yaml", small_sweep());
   const ProgramResult first =
       start(config, {"question=It's $HOME; a \"name\"", "-m", "measure.seed=1,2"});
   ASSERT_EQ(first.exit_code, 0) << first.err;
@@ -171,7 +158,7 @@ TEST_F(SweepEnvironment, DataThatAreReplacedDuringACaseLeaveItMissing) {
   const std::string other_text = "{\"ids\": [8, 7, 6, 5, 4, 3, 2, 1]}\n";
   folder_.write("prompts.jsonl", planned_text);
   const std::string config = folder_.write(
-      "a.yaml", config_text("generation_benchmark", "{jsonl: prompts.jsonl, line: 1}"));
+      "a.yaml", small_sweep(kThreeCases, "{jsonl: prompts.jsonl, line: 1}"));
   const auto sweep =
       SweepFolder::create(folder_.file("runs"), config, {}, {}, {"kvlab"}, whole_registry);
   int loaded = 0;

@@ -14,6 +14,7 @@
 
 #include "tests/fixtures/run_config.h"
 #include "tests/fixtures/run_program.h"
+#include "tests/fixtures/small_sweep.h"
 
 namespace {
 
@@ -26,19 +27,6 @@ using testing::Not;
 using Words = std::vector<std::string>;
 
 const std::string kBinary = KVLAB_BINARY_DIR "/bin/kvlab";
-
-// Three cases of milliseconds each.
-std::string config_text(const std::string& prompt = "{random: 11}") {
-  return "schema: kvlab/1\nexperiment: generation_benchmark\nquestion: Does it go on?\n"
-         "model: " + kTinyModel + "\n"
-         "workload: {prompt: " + prompt + ", prompt_tokens: [8], new_tokens: [4], "
-         "sampler: {type: greedy}, gate_tokens: 4}\n"
-         "arms:\n  - {name: plain, cache: preallocated}\n"
-         "  - {name: paged, cache: {type: paged, block_size: 16}}\n"
-         "control: plain\nruntime: {threads: 1, dtype: f32}\n"
-         "measure: {repeats: 2, warmup: 0, seed: 7}\n"
-         "sweep: {grid: {arms.paged.cache.block_size: [4, 16, 32]}}\n";
-}
 
 class SweepResume : public ::testing::Test {
  protected:
@@ -84,7 +72,7 @@ class SweepResume : public ::testing::Test {
 };
 
 TEST_F(SweepResume, AHeartbeatGoesOnDuringACaseAndIsToldWhereTheProcessWasKilled) {
-  const std::string config = folder_.write("a.yaml", config_text());
+  const std::string config = folder_.write("a.yaml", small_sweep());
   RunningProgram program({kBinary, "sweep", config, "--runs", folder_.file("runs"), "-m",
                           "measure.repeats=1000", "-m", "workload.new_tokens=[200]"});
   ASSERT_TRUE(program.wait_for_message("[1/3]", 60)) << program.finish(0).err;
@@ -123,7 +111,7 @@ TEST_F(SweepResume, AHeartbeatGoesOnDuringACaseAndIsToldWhereTheProcessWasKilled
 }
 
 TEST_F(SweepResume, EveryCaseIsToldWithTheTimeThatTheOthersTake) {
-  const std::string config = folder_.write("a.yaml", config_text());
+  const std::string config = folder_.write("a.yaml", small_sweep());
   const ProgramResult result = start(config);
   ASSERT_EQ(result.exit_code, 0) << result.err;
   EXPECT_THAT(result.err, testing::ContainsRegex("2/3\\] [^ ]*: ok, [0-9.]* s, [0-9]* s left\n"));
@@ -141,7 +129,7 @@ TEST_F(SweepResume, AByteInTheMiddleOfALargeFileMakesOtherData) {
   std::string text = "{\"ids\": [1, 2, 3, 4, 5, 6, 7, 8]" + blanks + "}\n";
   const std::string prompts = folder_.write("prompts.jsonl", text);
   const std::string config =
-      folder_.write("a.yaml", config_text("{jsonl: prompts.jsonl, line: 1}"));
+      folder_.write("a.yaml", small_sweep(kThreeCases, "{jsonl: prompts.jsonl, line: 1}"));
   const ProgramResult result = start(config);
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const std::string path = sweep_folder();
@@ -157,7 +145,7 @@ TEST_F(SweepResume, AByteInTheMiddleOfALargeFileMakesOtherData) {
 }
 
 TEST_F(SweepResume, ADryRunTellsWhatIsMissingAndRunsNothing) {
-  const std::string config = folder_.write("a.yaml", config_text());
+  const std::string config = folder_.write("a.yaml", small_sweep());
   ASSERT_EQ(start(config).exit_code, 0);
   const std::string path = sweep_folder();
   drop_last_case(path);
@@ -173,7 +161,7 @@ TEST_F(SweepResume, ADryRunTellsWhatIsMissingAndRunsNothing) {
 }
 
 TEST_F(SweepResume, MoreCasesThanASweepMayHaveAreRefusedBeforeTheyAreMade) {
-  const std::string config = folder_.write("a.yaml", config_text());
+  const std::string config = folder_.write("a.yaml", small_sweep());
   const auto refusal = [&](const Words& more) {
     const ProgramResult result = start(config, more);
     EXPECT_EQ(result.exit_code, 2);
@@ -195,7 +183,7 @@ TEST_F(SweepResume, WhatIsNoSweepIsRefusedWithAReason) {
   EXPECT_THAT(kvlab({"sweep", "--resume", folder_.file("none")}).err, HasSubstr("no folder"));
   EXPECT_THAT(kvlab({"sweep", "--resume", folder_.file("")}).err,
               HasSubstr("not the folder of a planned sweep"));
-  const std::string config = folder_.write("a.yaml", config_text());
+  const std::string config = folder_.write("a.yaml", small_sweep());
   ASSERT_EQ(start(config).exit_code, 0);
   const std::string path = sweep_folder();
   const auto refusal = [&](const std::string& name, const std::string& text) {

@@ -19,6 +19,7 @@
 #include "kvlab/sweep/merged_table.h"
 #include "tests/fixtures/run_config.h"
 #include "tests/fixtures/run_program.h"
+#include "tests/fixtures/small_sweep.h"
 
 namespace {
 
@@ -32,17 +33,6 @@ using testing::Not;
 using Words = std::vector<std::string>;
 
 const std::string kBinary = KVLAB_BINARY_DIR "/bin/kvlab";
-
-std::string config_text(const std::string& sweep, const std::string& prompt = "{random: 11}") {
-  return "schema: kvlab/1\nexperiment: generation_benchmark\nquestion: Does it go on?\n"
-         "model: " + kTinyModel + "\n"
-         "workload: {prompt: " + prompt + ", prompt_tokens: [8], new_tokens: [4], "
-         "sampler: {type: greedy}, gate_tokens: 4}\n"
-         "arms:\n  - {name: plain, cache: preallocated}\n"
-         "  - {name: paged, cache: {type: paged, block_size: 16}}\n"
-         "control: plain\nruntime: {threads: 1, dtype: f32}\n"
-         "measure: {repeats: 2, warmup: 0, seed: 7}\n" + sweep;
-}
 
 const std::string kSixCases =
     "sweep: {grid: {arms.paged.cache.block_size: [4, 16, 32], workload.new_tokens: [[4], [6]]}}\n";
@@ -112,7 +102,7 @@ class Sweep : public ::testing::Test {
 };
 
 TEST_F(Sweep, RunsEveryPlannedCaseAndMergesTheirMetrics) {
-  const std::string config = folder_.write("a.yaml", config_text(kSixCases));
+  const std::string config = folder_.write("a.yaml", small_sweep(kSixCases));
   const ProgramResult result = sweep(config);
   ASSERT_EQ(result.exit_code, 0) << result.err;
   EXPECT_THAT(result.out, HasSubstr("6 cases: 6 ok"));
@@ -143,7 +133,7 @@ TEST_F(Sweep, RunsEveryPlannedCaseAndMergesTheirMetrics) {
 }
 
 TEST_F(Sweep, ResumeRunsExactlyTheMissingCasesAndTheTableIsTheSame) {
-  const std::string config = folder_.write("a.yaml", config_text(kSixCases));
+  const std::string config = folder_.write("a.yaml", small_sweep(kSixCases));
   ASSERT_EQ(sweep(config).exit_code, 0);
   const std::string path = sweep_folder();
   const auto before = completions(path);
@@ -168,7 +158,7 @@ TEST_F(Sweep, KilledAtAnyMomentItGoesOnWithoutLosingOrRepeatingACase) {
   const unsigned seed = std::random_device()();
   SCOPED_TRACE("seed " + std::to_string(seed));
   std::mt19937 random(seed);
-  const std::string config = folder_.write("a.yaml", config_text(kSixCases));
+  const std::string config = folder_.write("a.yaml", small_sweep(kSixCases));
   ASSERT_EQ(sweep(config).exit_code, 0);
   const auto wanted = untimed(read_whole(sweep_folder() + "/table.csv"));
   fs::remove_all(folder_.file("runs"));
@@ -214,7 +204,7 @@ TEST_F(Sweep, KilledAtAnyMomentItGoesOnWithoutLosingOrRepeatingACase) {
 }
 
 TEST_F(Sweep, CtrlCKeepsWhatIsDoneAndSaysHowToGoOn) {
-  const std::string config = folder_.write("a.yaml", config_text(kSixCases));
+  const std::string config = folder_.write("a.yaml", small_sweep(kSixCases));
   RunningProgram program({kBinary, "sweep", config, "--runs", folder_.file("runs"), "-m",
                           "measure.repeats=60"});
   ASSERT_TRUE(program.wait_for_message(": ok", 60));
@@ -233,7 +223,7 @@ TEST_F(Sweep, CtrlCKeepsWhatIsDoneAndSaysHowToGoOn) {
 }
 
 TEST_F(Sweep, ASecondWriterIsRefusedWithTheFirstOnesProcess) {
-  const std::string config = folder_.write("a.yaml", config_text(kSixCases));
+  const std::string config = folder_.write("a.yaml", small_sweep(kSixCases));
   RunningProgram first({kBinary, "sweep", config, "--runs", folder_.file("runs"), "-m",
                         "measure.repeats=500"});
   ASSERT_TRUE(first.wait_for_message("[1/6]", 60));
@@ -250,7 +240,7 @@ TEST_F(Sweep, ASecondWriterIsRefusedWithTheFirstOnesProcess) {
 }
 
 TEST_F(Sweep, WorkersOnDifferentCasesGoTogetherAndMergeToTheSameTable) {
-  const std::string config = folder_.write("a.yaml", config_text(kSixCases));
+  const std::string config = folder_.write("a.yaml", small_sweep(kSixCases));
   ASSERT_EQ(sweep(config).exit_code, 0);
   const std::string path = sweep_folder();
   const auto table = untimed(read_whole(path + "/table.csv"));
@@ -284,7 +274,7 @@ TEST_F(Sweep, WorkersOnDifferentCasesGoTogetherAndMergeToTheSameTable) {
 
 TEST_F(Sweep, CombinationsThatCannotRunAreRowsWithReasons) {
   const std::string config = folder_.write(
-      "a.yaml", config_text("sweep: {grid: {arms.paged.cache: [preallocated, {type: paged, "
+      "a.yaml", small_sweep("sweep: {grid: {arms.paged.cache: [preallocated, {type: paged, "
                             "block_size: 0}, {type: no_such}], workload.new_tokens: [[4], [500]]}}\n"));
   const ProgramResult result = sweep(config);
   EXPECT_EQ(result.exit_code, 0) << result.err;
@@ -326,7 +316,7 @@ TEST_F(Sweep, CombinationsThatCannotRunAreRowsWithReasons) {
 TEST_F(Sweep, ACaseThatFailsIsARowAndTheOthersGoOn) {
   // Arms that may take a millionth of a second fail, those that may take a minute do not.
   const std::string config = folder_.write(
-      "a.yaml", config_text("isolation: process\nlimits: {seconds: 60}\n"
+      "a.yaml", small_sweep("isolation: process\nlimits: {seconds: 60}\n"
                             "sweep: {grid: {limits.seconds: [0.000001, 60]}}\n"));
   const ProgramResult result = sweep(config, {"workload.new_tokens=[200]"});
   EXPECT_EQ(result.exit_code, 1) << result.err;
@@ -344,7 +334,7 @@ TEST_F(Sweep, ACaseThatFailsIsARowAndTheOthersGoOn) {
 TEST_F(Sweep, OtherDataOtherCodeAndOtherConfigsAreRefusedWithBothNames) {
   const std::string story = folder_.write("story.ids", "1 2 3");
   // The tiny model reads no file, so the plan is made to name one.
-  const std::string config = folder_.write("a.yaml", config_text(kSixCases));
+  const std::string config = folder_.write("a.yaml", small_sweep(kSixCases));
   ASSERT_EQ(sweep(config).exit_code, 0);
   const std::string path = sweep_folder();
   const std::string planned = read_whole(path + "/planned.json");
@@ -391,7 +381,7 @@ TEST_F(Sweep, PlansNameTheFilesThatTheirCasesRead) {
 }
 
 TEST_F(Sweep, ADryRunPrintsThePlanAndWritesNothing) {
-  const std::string config = folder_.write("a.yaml", config_text(""));
+  const std::string config = folder_.write("a.yaml", small_sweep(""));
   const ProgramResult result =
       sweep(config, {"measure.repeats=3", "--dry-run", "-m", "arms.paged.cache.block_size=4,16",
                      "workload.prompt_tokens=[8],[9]"});
@@ -403,7 +393,7 @@ TEST_F(Sweep, ADryRunPrintsThePlanAndWritesNothing) {
 }
 
 TEST_F(Sweep, RunRefusesAFileThatDescribesManyRuns) {
-  const std::string config = folder_.write("a.yaml", config_text(kSixCases));
+  const std::string config = folder_.write("a.yaml", small_sweep(kSixCases));
   const ProgramResult refused = kvlab({"run", config, "--runs", folder_.file("runs")});
   EXPECT_EQ(refused.exit_code, 2);
   EXPECT_THAT(refused.err, HasSubstr("use kvlab sweep"));
@@ -412,7 +402,7 @@ TEST_F(Sweep, RunRefusesAFileThatDescribesManyRuns) {
 }
 
 TEST_F(Sweep, SlurmScriptsNameTheMissingCasesAndAreOnlyPrinted) {
-  const std::string config = folder_.write("a.yaml", config_text(kSixCases));
+  const std::string config = folder_.write("a.yaml", small_sweep(kSixCases));
   ASSERT_EQ(sweep(config).exit_code, 0);
   const std::string path = sweep_folder();
   const std::vector<std::string> names = case_folders(path);
@@ -447,7 +437,7 @@ TEST_F(Sweep, SlurmScriptsNameTheMissingCasesAndAreOnlyPrinted) {
 }
 
 TEST_F(Sweep, TheSameRunTwiceDiffersInNothingButTimes) {
-  const std::string config = folder_.write("a.yaml", config_text(""));
+  const std::string config = folder_.write("a.yaml", small_sweep(""));
   const auto untimed_summary = [](const FinishedRun& run) {
     json summary = run.summary;
     json kept = json::array();
@@ -481,7 +471,7 @@ TEST_F(Sweep, TheSameRunTwiceDiffersInNothingButTimes) {
 }
 
 TEST_F(Sweep, TablesHoldNoFormulas) {
-  const std::string config = folder_.write("a.yaml", config_text(""));
+  const std::string config = folder_.write("a.yaml", small_sweep(""));
   const ProgramResult result = sweep(config, {"-m", R"(question="=1+1","a, \"b\"",=1+1)"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const auto table = parse_csv(read_whole(sweep_folder() + "/table.csv"));

@@ -1,5 +1,7 @@
 #include "kvlab/runtime/arm_trials.h"
 
+#include <fmt/format.h>
+
 #include "kvlab/core/error.h"
 
 namespace kvlab {
@@ -32,6 +34,25 @@ ArmTrials parse_arm_trials(ConfigReader& reader, const ComparisonConfig& compari
 double planted_slowdown(const ArmTrials& trials, const std::string& arm) {
   const auto found = trials.planted_slowdown.find(arm);
   return found == trials.planted_slowdown.end() ? 1.0 : found->second;
+}
+
+std::vector<std::string> describe_arms(const ComparisonConfig& comparison,
+                                       const ArmTrials& trials) {
+  const std::string again = comparison.control + kAgainSuffix;
+  std::vector<std::string> lines;
+  for (const ArmConfig& arm : comparison.arms) {
+    if (trials.aa && arm.name == again) {
+      lines.push_back("nothing: " + again + " is the control a second time");
+      continue;
+    }
+    std::string line = "arm " + arm.name + ": cache " + to_string(arm.cache);
+    if (arm.attention) line += ", attention " + to_string(*arm.attention);
+    if (arm.cache_dtype) line += ", K and V in " + dtype_name(*arm.cache_dtype);
+    const double planted = planted_slowdown(trials, arm.name);
+    if (planted > 1) line += fmt::format(", each step made to take {} times as long", planted);
+    lines.push_back(line);
+  }
+  return lines;
 }
 
 void refuse_trace(const ConfigReader& reader, const ArmTrials& trials, const std::string& key) {

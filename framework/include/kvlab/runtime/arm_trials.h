@@ -52,9 +52,14 @@ MeasureConfig parse_measure_of_trials(ConfigReader& reader, const std::string& k
 ArmTrials parse_arm_trials(ConfigReader& reader, const ComparisonConfig& comparison,
                            const std::string& key = "measure");
 
-/// For kinds that write no timeline. Throws UserError, at `key` of `reader`, where one is asked for.
+/// For kinds that write no timeline. Throws UserError, at `key` of `reader`, where one is asked
+/// for.
 void refuse_trace(const ConfigReader& reader, const ArmTrials& trials,
                   const std::string& key = "measure");
+
+/// What the arms differ in, a line for each, as a report lists it: cache, attention, dtype of K and
+/// V, a planted slowdown. The second control has a line that says what it is.
+std::vector<std::string> describe_arms(const ComparisonConfig& comparison, const ArmTrials& trials);
 
 /// The factor planted on the steps of an arm; 1 where there is none.
 double planted_slowdown(const ArmTrials& trials, const std::string& arm);

@@ -14,6 +14,10 @@ namespace kvlab {
 /// Memory that a probe reads where the config does not say: far above any last-level cache.
 inline constexpr int64_t kProbeBytes = int64_t{1} << 30;
 
+/// Fewer bytes of weights stay in the CPU's caches between two steps: then reading them from memory
+/// is no floor, and shares of bytes say nothing of time.
+inline constexpr int64_t kSmallestStreamedWeights = int64_t{16} << 20;
+
 /// Reads how much memory the probe reads, as "1GiB". Throws UserError for what is no size, fits the
 /// CPU's caches, or is more than the machine has.
 int64_t parse_probe_bytes(ConfigReader& reader, const std::string& key = "probe");
