@@ -38,9 +38,7 @@ std::string log_path() {
 }
 
 // What a terminal of the given kind shows of a run of four units with one line.
-std::string shown_on_terminal(const char* kind) {
-  test::Terminal terminal;
-  if (!terminal.there()) return "";
+std::string shown_on(test::Terminal& terminal, const char* kind) {
   setenv("TERM", kind, 1);
   {
     const StandardErrorInto into(terminal.slave());
@@ -78,8 +76,9 @@ std::string last_line(const std::string& text) {
 }
 
 TEST(RunProgress, IsABarBelowTheLinesOfATerminal) {
-  const std::string shown = shown_on_terminal("xterm");
-  if (shown.empty()) GTEST_SKIP() << "this machine gives no terminal";
+  test::Terminal terminal;
+  if (!terminal.there()) GTEST_SKIP() << "this machine gives no terminal";
+  const std::string shown = shown_on(terminal, "xterm");
   EXPECT_THAT(shown, HasSubstr("\rtoy [" + std::string(7, '#') + std::string(23, '.') +
                                "] 1/4, 1 s left"));
   EXPECT_THAT(shown, HasSubstr("\rtoy [" + std::string(30, '#') + "] 4/4"));
@@ -92,8 +91,9 @@ TEST(RunProgress, IsABarBelowTheLinesOfATerminal) {
 }
 
 TEST(RunProgress, IsLinesOnATerminalThatCannotRedraw) {
-  const std::string shown = shown_on_terminal("dumb");
-  if (shown.empty()) GTEST_SKIP() << "this machine gives no terminal";
+  test::Terminal terminal;
+  if (!terminal.there()) GTEST_SKIP() << "this machine gives no terminal";
+  const std::string shown = shown_on(terminal, "dumb");
   EXPECT_EQ(shown, "25 % done, 1 s left\r\na line\r\n");
 }
 

@@ -1,10 +1,11 @@
 #include "kvlab/runtime/terminal_colour.h"
 
-#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <cstdlib>
+
+#include "tests/fixtures/terminal.h"
 
 namespace kvlab {
 namespace {
@@ -13,33 +14,26 @@ namespace {
 class TerminalColour : public testing::Test {
  protected:
   void SetUp() override {
-    master_ = posix_openpt(O_RDWR | O_NOCTTY);
-    if (master_ < 0 || grantpt(master_) != 0 || unlockpt(master_) != 0)
-      GTEST_SKIP() << "this machine gives no terminal";
-    slave_ = open(ptsname(master_), O_RDWR | O_NOCTTY);
-    ASSERT_GE(slave_, 0);
+    if (!terminal_.there()) GTEST_SKIP() << "this machine gives no terminal";
     unsetenv("NO_COLOR");
     setenv("TERM", "xterm", 1);
   }
-  void TearDown() override {
-    if (slave_ >= 0) close(slave_);
-    if (master_ >= 0) close(master_);
-    unsetenv("NO_COLOR");
-  }
-  int master_ = -1, slave_ = -1;
+  void TearDown() override { unsetenv("NO_COLOR"); }
+
+  test::Terminal terminal_;
 };
 
 TEST_F(TerminalColour, IsShownOnATerminalUnlessSomeoneSaysNo) {
-  EXPECT_TRUE(wants_colour(slave_));
+  EXPECT_TRUE(wants_colour(terminal_.slave()));
   setenv("NO_COLOR", "", 1);
-  EXPECT_TRUE(wants_colour(slave_)) << "empty says nothing";
+  EXPECT_TRUE(wants_colour(terminal_.slave())) << "empty says nothing";
   setenv("NO_COLOR", "0", 1);
-  EXPECT_FALSE(wants_colour(slave_)) << "any text says no";
+  EXPECT_FALSE(wants_colour(terminal_.slave())) << "any text says no";
   unsetenv("NO_COLOR");
   setenv("TERM", "dumb", 1);
-  EXPECT_FALSE(wants_colour(slave_));
+  EXPECT_FALSE(wants_colour(terminal_.slave()));
   unsetenv("TERM");
-  EXPECT_FALSE(wants_colour(slave_));
+  EXPECT_FALSE(wants_colour(terminal_.slave()));
 }
 
 TEST_F(TerminalColour, IsNeverWrittenToAFile) {
